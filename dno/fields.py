@@ -1,0 +1,87 @@
+"""What a user may set: ranges and choices, written beside the field that they bound.
+
+A reward or regularizer is a frozen dataclass whose fields carry these as `Annotated` metadata, for
+example `target: Annotated[float, Range(0.0, 1.0, step=0.01)] = 1.0`. The node layer turns them
+into widgets; nothing here knows about nodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number, both inclusive, and the step of its widget."""
+
+    minimum: float
+    maximum: float
+    step: float = 0.01
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few names."""
+
+    options: tuple[str, ...]
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Colour:
+    """An sRGB colour written `#rrggbb`."""
+
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture: a float tensor (B,3,H,W), sRGB in [0,1]."""
+
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A mask: a float tensor (B,H,W) in [0,1]."""
+
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Switch:
+    """On or off."""
+
+    help: str = ""
+
+
+def fields_of(cls: type) -> dict[str, tuple[object, object]]:
+    """Name -> (metadata, default) of each `Annotated` field of dataclass `cls`, in order.
+
+    The default is `dataclasses.MISSING` where the field has none. Raises TypeError for a field
+    without metadata: every field of a reward is a widget or a socket.
+    """
+    hints = typing.get_type_hints(cls, include_extras=True)
+    described: dict[str, tuple[object, object]] = {}
+    for field in dataclasses.fields(cls):
+        metadata = getattr(hints[field.name], "__metadata__", ())
+        if not metadata:
+            raise TypeError(f"{cls.__name__}.{field.name} needs Annotated[..., Range(...)] or the like")
+        described[field.name] = (metadata[0], field.default)
+    return described
+
+
+def check_fields(instance: object) -> None:
+    """Raise ValueError, naming the field and its range, if a number or choice is out of bounds."""
+    name = type(instance).__name__
+    for field, (metadata, _) in fields_of(type(instance)).items():
+        value = getattr(instance, field)
+        if isinstance(metadata, Range) and not metadata.minimum <= value <= metadata.maximum:
+            raise ValueError(
+                f"{name}: {field} is {value}; it must lie between {metadata.minimum} and {metadata.maximum}."
+            )
+        if isinstance(metadata, Choice) and value not in metadata.options:
+            raise ValueError(f"{name}: {field} is {value!r}; choose one of {', '.join(metadata.options)}.")

@@ -1,0 +1,95 @@
+"""What is climbed: a reward on the image, weighted together with what keeps the noise Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from .noise import Noise
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Higher is better. `differentiable` is declared, never guessed."""
+
+    differentiable: bool
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) sRGB in [0,1] -> (B,) scores; image i's score depends on image i alone."""
+
+
+class Regularizer(Protocol):
+    """Zero inside the typical set of the standard normal, negative outside; differentiable."""
+
+    def __call__(self, noise: Noise) -> Tensor:
+        """Noise -> (B,) scores, 0 or less, higher is more Gaussian."""
+
+
+class Indicator(Protocol):
+    """A read-out of the noise that is reported at every iteration and never climbed."""
+
+    def __call__(self, noise: Noise) -> Tensor:
+        """Noise -> (B,)."""
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A term of the objective: its weight and the function that scores it."""
+
+    weight: float
+    score: Reward | Regularizer
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`sum of weight x reward(image) + sum of weight x regularizer(noise)`, every term by its name."""
+
+    rewards: Mapping[str, Weighted]
+    regularizers: Mapping[str, Weighted] = field(default_factory=dict)
+    indicators: Mapping[str, Indicator] = field(default_factory=dict)
+
+    def reward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B,3,H,W) -> the weighted sum (B,) and each term, unweighted, by name."""
+        return _weigh(self.rewards, image, image.new_zeros(image.shape[0]), "reward")
+
+    def regularization(self, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """Noise -> the weighted sum (B,) and each term, unweighted, by name."""
+        zero = noise.initial.new_zeros(noise.initial.shape[0])
+        return _weigh(self.regularizers, noise, zero, "regularizer")
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether every reward declares a gradient."""
+        return all(term.score.differentiable for term in self.rewards.values())
+
+
+def combine(*parts: tuple[float, Mapping[str, Weighted]]) -> dict[str, Weighted]:
+    """Add weighted groups of terms into one; a name used twice gets a number, so both stay readable."""
+    combined: dict[str, Weighted] = {}
+    for weight, terms in parts:
+        for name, term in terms.items():
+            unique, count = name, 1
+            while unique in combined:
+                count += 1
+                unique = f"{name} {count}"
+            combined[unique] = Weighted(weight * term.weight, term.score)
+    return combined
+
+
+def _weigh(
+    terms: Mapping[str, Weighted], argument: Tensor | Noise, zero: Tensor, kind: str
+) -> tuple[Tensor, dict[str, Tensor]]:
+    total, scores = zero, {}
+    for name, term in terms.items():
+        score = term.score(argument)
+        if score.shape != zero.shape:
+            raise ValueError(
+                f"The {kind} {name!r} gave a tensor of shape {tuple(score.shape)} for "
+                f"{zero.shape[0]} images; it must give one score per image."
+            )
+        scores[name] = score
+        total = total + term.weight * score
+    return total, scores
