@@ -1,0 +1,217 @@
+"""One command from a bare Python to Direct Noise Optimization in the real ComfyUI.
+
+    python run.py demo              prepare everything and run the demo; pictures in output/dno_demo
+    python run.py test [ARGS]       prepare everything and run the tests (ARGS go to pytest)
+    python run.py ui                start ComfyUI with the pack, its demo checkpoint and workflow
+    python run.py exec -- CMD ...   run any command in the prepared environment
+
+COMFYUI_PATH names a ComfyUI of yours to use; without it, a private one is made in .comfyui.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from demo import job
+from tools.prepare import (
+    ROOT,
+    WINDOWS,
+    Failure,
+    Home,
+    digest,
+    link_pack,
+    prepare,
+    run_steps,
+    say,
+)
+
+CHECKPOINT = "dno_demo.safetensors"
+ASSEMBLE = """
+import pathlib, runpy, sys
+source, part, target = map(pathlib.Path, sys.argv[1:])
+runpy.run_path(str(source))["assemble"](part)
+part.replace(target)
+"""
+
+
+def demo_checkpoint(home: Home) -> Path:
+    """The demo checkpoint in a models folder of our own, assembled anew when its parts change."""
+    source, target = ROOT / "demo" / "checkpoint.py", home.root / "models/checkpoints" / CHECKPOINT
+    if not source.exists():
+        raise Failure("demo/checkpoint.py is missing: get a complete checkout of this pack.")
+    parts = [p for p in sorted(source.parent.rglob("*")) if p.is_file() and p.suffix != ".pyc"]
+    wanted = digest([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    command = [home.python, "-c", ASSEMBLE, source, target.with_suffix(".part"), target]
+    advice = "The demo checkpoint could not be assembled: see the message above."
+    step = ("demo checkpoint", wanted, lambda: home.call(list(map(str, command)), advice))
+    stamp = target.with_suffix(".json")
+    if not target.exists():
+        stamp.unlink(missing_ok=True)
+    run_steps(stamp, [step])
+    return target
+
+
+def device_flags(home: Home) -> list[str]:
+    usable = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if shutil.which("nvidia-smi"):
+        command = [home.python, "-c", usable]
+        if subprocess.run(command, env=home.environ, capture_output=True).returncode == 0:
+            return []
+    return ["--cpu"]
+
+
+def server_command(home: Home, port: int, data: Path) -> list[str]:
+    """ComfyUI with this pack alone, reading and writing in `data` and our models folder only."""
+    folders = {name: data / name for name in ("input", "output", "temp", "user")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    models = data / "extra_model_paths.yaml"  # JSON is YAML
+    config = {"base_path": str(home.root / "models"), "checkpoints": "checkpoints"}
+    models.write_text(json.dumps({"dno": config}), encoding="utf-8")
+    pack = link_pack(home.comfyui / "custom_nodes")
+    return [
+        *(home.python, "-s", str(home.comfyui / "main.py"), *device_flags(home)),
+        *("--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"),
+        *(part for name, path in folders.items() for part in (f"--{name}-directory", str(path))),
+        *("--extra-model-paths-config", str(models)),
+        *("--database-url", f"sqlite:///{(data / 'comfyui.db').as_posix()}"),
+        *("--disable-all-custom-nodes", "--whitelist-custom-nodes", pack),
+    ]
+
+
+@contextlib.contextmanager
+def server(home: Home, data: Path, port: int = 0, show: bool = False) -> Iterator[job.Client]:
+    """A running ComfyUI of our own, gone at the end; its words go to `data`/server.log."""
+    port = port or free_port()
+    command, log = server_command(home, port, data), data / "server.log"
+    client = job.Client(f"http://127.0.0.1:{port}")
+    with log.open("wb") as words:
+        out = {} if show else {"stdout": words, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=home.environ, cwd=home.comfyui, **out)
+    try:
+        wait_until_up(client, process)
+        yield client
+    except job.Failure as error:
+        if process.poll() is None:
+            raise
+        raise Failure(f"ComfyUI stopped: {last_line(log) or error} (all of it: {log})") from None
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_up(client: job.Client, process: subprocess.Popen, patience: float = 300) -> None:
+    start = time.monotonic()
+    while True:
+        try:
+            client.system_stats()
+            return
+        except job.Failure:
+            if process.poll() is not None or time.monotonic() - start > patience:
+                raise
+        time.sleep(0.3)
+
+
+def last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_demo(home: Home) -> None:
+    start = time.monotonic()
+    demo_checkpoint(home)
+    say("Starting ComfyUI")
+    with server(home, home.root / "demo") as client:
+        say("Optimising the noise of one picture: a few minutes on two processor cores")
+        made = job.run(client, say)
+    say(
+        "Reward {reward_before:.3f} -> {reward_after:.3f}, P(z) {probability_before:.2f} -> "
+        "{probability_after:.2f}, {iterations} iterations".format(**made)
+    )
+    say(f"{time.monotonic() - start:.0f} s; before.png, after.png: {job.RESULTS}")
+
+
+def run_ui(home: Home, port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise Failure(f"Port {port} is in use: choose another one with --port.")
+    demo_checkpoint(home)
+    data = home.root / "ui"
+    workflows = data / "user" / "default" / "workflows"
+    workflows.mkdir(parents=True, exist_ok=True)
+    for workflow in (ROOT / "example_workflows").glob("*.json"):
+        if not (workflows / workflow.name).exists():  # an edited one is the user's
+            shutil.copy(workflow, workflows)
+    with server(home, data, port, show=True) as client:
+        say(f"\nComfyUI is at {client.address} - the demo workflows are in the sidebar's Workflows")
+        say("Press Ctrl+C here to stop it.\n")
+        while True:
+            time.sleep(1)
+            client.system_stats()
+
+
+def run_command(home: Home, command: list[str], cwd: Path | None = None) -> int:
+    if not command:
+        raise Failure("Say what to run: python run.py exec -- CMD ...")
+    program = shutil.which(command[0], path=home.environ["PATH"])
+    if not program:
+        raise Failure(f"There is no program {command[0]} to run.")
+    if WINDOWS:
+        return subprocess.run([program, *command[1:]], env=home.environ, cwd=cwd).returncode
+    os.chdir(cwd or Path.cwd())
+    return os.execve(program, [program, *command[1:]], home.environ)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("command", choices=("demo", "test", "ui", "exec"))
+    parser.add_argument("--env", type=Path, default=ROOT / ".comfyui", help="another place for it")
+    parser.add_argument("--port", type=int, default=8188, help="for ui")
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    options, rest = parser.parse_known_args(arguments[:cut])
+    if rest and options.command != "test":
+        parser.error(f"unknown: {' '.join(rest)}")
+    rest += arguments[cut + 1 :]
+    home = Home.of(options.env)
+    prepare(home, tests=options.command in ("test", "exec"))
+    if options.command == "exec":
+        return run_command(home, rest)
+    if options.command == "test":
+        return run_command(home, ["pytest", *rest], cwd=ROOT)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    run_demo(home) if options.command == "demo" else run_ui(home, options.port)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Failure, job.Failure) as error:
+        sys.exit(f"run.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("run.py: stopped; the same command goes on from here.")

