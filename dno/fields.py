@@ -8,8 +8,11 @@ into widgets; nothing here knows about nodes.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def fields_of(cls: type) -> dict[str, tuple[object, object]]:
 
 
 def check_fields(instance: object) -> None:
-    """Raise ValueError, naming the field and its range, if a number or choice is out of bounds."""
+    """Raise ValueError, naming the field and the mend, if a value does not suit its metadata."""
     name = type(instance).__name__
     for field, (metadata, _) in fields_of(type(instance)).items():
         value = getattr(instance, field)
@@ -85,3 +88,17 @@ def check_fields(instance: object) -> None:
             )
         if isinstance(metadata, Choice) and value not in metadata.options:
             raise ValueError(f"{name}: {field} is {value!r}; choose one of {', '.join(metadata.options)}.")
+        if isinstance(metadata, Colour) and not re.fullmatch("#[0-9a-fA-F]{6}", str(value)):
+            raise ValueError(f"{name}: {field} is {value!r}; write it as #rrggbb, for example #ff8800.")
+        if isinstance(metadata, Image | Mask) and value is not None:
+            _check_picture(name, field, value, isinstance(metadata, Image))
+
+
+def _check_picture(name: str, field: str, value: torch.Tensor, is_image: bool) -> None:
+    shape = tuple(value.shape)
+    fits = len(shape) == 4 and shape[1] == 3 if is_image else len(shape) == 3
+    if not fits or 0 in shape:
+        wanted = "(B,3,H,W) as an image" if is_image else "(B,H,W) as a mask"
+        raise ValueError(f"{name}: {field} has shape {shape}; give it {wanted}, not empty.")
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name}: {field} contains NaN or infinity; give it a picture without.")
