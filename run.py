@@ -39,9 +39,11 @@ from tools.prepare import (
 
 CHECKPOINT = "dno_demo.safetensors"
 ASSEMBLE = """
-import pathlib, runpy, sys
-source, part, target = map(pathlib.Path, sys.argv[1:])
-runpy.run_path(str(source))["assemble"](part)
+import pathlib, sys
+root, part, target = map(pathlib.Path, sys.argv[1:])
+sys.path.insert(0, str(root))
+from demo.checkpoint import assemble
+assemble(part)
 part.replace(target)
 """
 
@@ -51,10 +53,10 @@ def demo_checkpoint(home: Home) -> Path:
     source, target = ROOT / "demo" / "checkpoint.py", home.root / "models/checkpoints" / CHECKPOINT
     if not source.exists():
         raise Failure("demo/checkpoint.py is missing: get a complete checkout of this pack.")
-    parts = [p for p in sorted(source.parent.rglob("*")) if p.is_file() and p.suffix != ".pyc"]
+    parts = [part for part in sorted(source.parent.iterdir()) if part.is_file()]
     wanted = digest([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts])
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [home.python, "-c", ASSEMBLE, source, target.with_suffix(".part"), target]
+    command = [home.python, "-c", ASSEMBLE, ROOT, target.with_suffix(".part"), target]
     advice = "The demo checkpoint could not be assembled: see the message above."
     step = ("demo checkpoint", wanted, lambda: home.call(list(map(str, command)), advice))
     stamp = target.with_suffix(".json")
