@@ -46,8 +46,7 @@ def _load_pack():
     spec = importlib.util.spec_from_file_location("ComfyUI_DNO", ROOT / "__init__.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    if (ROOT / "__init__.py").exists():
-        spec.loader.exec_module(module)
+    spec.loader.exec_module(module)
     return module
 
 
