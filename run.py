@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -132,8 +133,8 @@ def wait_until_up(client: job.Client, process: subprocess.Popen, patience: float
 
 
 def last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8", errors="replace"))
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def free_port() -> int:

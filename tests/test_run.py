@@ -114,6 +114,12 @@ def test_an_unsupported_python_is_refused(tmp_path, monkeypatch):
         prepare.prepare(run.Home(tmp_path, tmp_path / "ComfyUI"), tests=False)
 
 
+def test_a_python_without_venv_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(run.Failure, match="install its venv package"):
+        prepare.make_venv(run.Home(tmp_path, tmp_path / "ComfyUI"))
+
+
 class FakeIndex(run.Home):
     """A Home whose pip puts a small wheel down instead of asking an index."""
 
@@ -189,6 +195,11 @@ def test_the_server_writes_in_folders_of_ours_only(tree, tmp_path):
     paths = json.loads((home.root / "demo" / "extra_model_paths.yaml").read_text())
     assert paths["dno"]["base_path"] == str(home.root / "models")
     assert {path.name for path in tree.iterdir()} == {"comfyui_version.py", "custom_nodes"}
+
+
+def test_a_server_that_stops_leaves_its_last_words(tmp_path):
+    (tmp_path / "server.log").write_text("fine\n\x1b[31m[ERROR]\x1b[0m no more disk\n\n")
+    assert run.last_line(tmp_path / "server.log") == "[ERROR] no more disk"
 
 
 # The demo's job
