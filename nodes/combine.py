@@ -1,0 +1,81 @@
+"""Nodes that add weighted groups of terms; chain them for more than four."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from comfy_api.latest import io
+
+from ..dno.objective import Weighted, combine
+from .schema import CATEGORY, RegularizerSocket, RewardSocket, schema
+
+_PLACES = 4
+
+
+class DNOCombineRewards(io.ComfyNode):
+    """Adds up to four rewards, each with its weight."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(cls, "Combine Rewards", RewardSocket, "reward")
+
+    @classmethod
+    def execute(cls, **values: object) -> io.NodeOutput:
+        return io.NodeOutput(_combine(values, "reward"))
+
+
+class DNOCombineRegularizers(io.ComfyNode):
+    """Adds up to four regularizers, each with its weight."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return _schema(cls, "Combine Regularizers", RegularizerSocket, "regularizer")
+
+    @classmethod
+    def execute(cls, **values: object) -> io.NodeOutput:
+        return io.NodeOutput(_combine(values, "regularizer"))
+
+
+def _schema(cls: type, title: str, socket: type[io.ComfyTypeIO], kind: str) -> io.Schema:
+    lowest = -100.0 if kind == "reward" else 0.0
+    inputs: list[io.Input] = []
+    for place in range(1, _PLACES + 1):
+        inputs.append(
+            socket.Input(
+                f"{kind}_{place}",
+                optional=place > 1,
+                tooltip=f"A {kind}, or several that were combined before.",
+            )
+        )
+    for place in range(1, _PLACES + 1):
+        inputs.append(
+            io.Float.Input(
+                f"weight_{place}",
+                default=1.0,
+                min=lowest,
+                max=100.0,
+                step=0.01,
+                tooltip=f"Multiplies every term of {kind}_{place}, on top of its own weight.",
+            )
+        )
+    return schema(
+        node_id=cls.__name__,
+        display_name=title,
+        category=f"{CATEGORY}/{kind}s",
+        description=cls.__doc__,
+        search_aliases=["DNO", "weighted sum", "mix", "add"],
+        inputs=inputs,
+        outputs=[socket.Output(display_name=kind)],
+    )
+
+
+def _combine(values: Mapping[str, object], kind: str) -> dict[str, Weighted]:
+    groups = []
+    for place in range(1, _PLACES + 1):
+        terms = values.get(f"{kind}_{place}")
+        if isinstance(terms, Mapping):
+            groups.append((float(values.get(f"weight_{place}", 1.0)), terms))  # type: ignore[arg-type]
+    return combine(*groups)
+
+
+NODES = [DNOCombineRewards, DNOCombineRegularizers]

@@ -1,0 +1,62 @@
+"""Where the pack meets this ComfyUI's node API: socket types, schemas, and the layout of images.
+
+ComfyUI holds pictures as (B,H,W,C); the engine and the rewards hold (B,3,H,W). They are converted here
+and nowhere else. Keywords that an older ComfyUI does not know are dropped here too.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+CATEGORY = "sampling/DNO"
+
+RewardSocket = io.Custom("DNO_REWARD")
+RegularizerSocket = io.Custom("DNO_REGULARIZER")
+OptimizerSocket = io.Custom("DNO_OPTIMIZER")
+HistorySocket = io.Custom("DNO_HISTORY")
+
+T = TypeVar("T")
+
+
+def supported(make: Callable[..., T], /, *arguments: object, **keywords: object) -> T:
+    """`make(*arguments, **keywords)` without the keywords that this ComfyUI does not know.
+
+    For example `supported(io.Float.Input, "mu", default=0.01, advanced=True)`.
+    """
+    known = inspect.signature(make).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        return make(*arguments, **keywords)
+    return make(*arguments, **{name: value for name, value in keywords.items() if name in known})
+
+
+def schema(**keywords: object) -> io.Schema:
+    """`io.Schema(**keywords)` without the keywords that this ComfyUI does not know."""
+    return supported(io.Schema, **keywords)
+
+
+def to_image(image: Tensor) -> Tensor:
+    """An IMAGE of the host, (B,H,W,C) -> (B,3,H,W) fp32, usable under autograd; alpha is dropped."""
+    with torch.inference_mode(False), torch.no_grad():
+        image = image.clone() if image.is_inference() else image
+        if image.ndim == 3:
+            image = image[None]
+        image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+        return image.movedim(-1, 1).float().contiguous()  # BHWC -> BCHW
+
+
+def to_mask(mask: Tensor) -> Tensor:
+    """A MASK of the host, (H,W), (B,H,W) or (B,1,H,W) -> (B,H,W) fp32 in [0,1], usable under autograd."""
+    with torch.inference_mode(False), torch.no_grad():
+        mask = mask.clone() if mask.is_inference() else mask
+        return mask.reshape(-1, *mask.shape[-2:]).float().clamp(0, 1).contiguous()
+
+
+def to_bhwc(image: Tensor) -> Tensor:
+    """(B,3,H,W) -> an IMAGE of the host: (B,H,W,3), fp32 on the CPU."""
+    return image.detach().movedim(1, -1).float().cpu().contiguous()  # BCHW -> BHWC
