@@ -39,14 +39,6 @@ from tools.prepare import (
 )
 
 CHECKPOINT = "dno_demo.safetensors"
-ASSEMBLE = """
-import pathlib, sys
-root, part, target = map(pathlib.Path, sys.argv[1:])
-sys.path.insert(0, str(root))
-from demo.checkpoint import assemble
-assemble(part)
-part.replace(target)
-"""
 
 
 def demo_checkpoint(home: Home) -> Path:
@@ -57,9 +49,9 @@ def demo_checkpoint(home: Home) -> Path:
     parts = [part for part in sorted(source.parent.iterdir()) if part.is_file()]
     wanted = digest([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts])
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = [home.python, "-c", ASSEMBLE, ROOT, target.with_suffix(".part"), target]
+    command = [home.python, str(source), str(target)]
     advice = "The demo checkpoint could not be assembled: see the message above."
-    step = ("demo checkpoint", wanted, lambda: home.call(list(map(str, command)), advice))
+    step = ("demo checkpoint", wanted, lambda: home.call(command, advice))
     stamp = target.with_suffix(".json")
     if not target.exists():
         stamp.unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def demo_model(demo_checkpoint):
 @pytest.fixture(scope="session")
 def server():
     """A client of a running ComfyUI server with the pack: submit, wait, object_info, interrupt."""
-    if (ROOT / "demo" / "checkpoint.py").exists():
+    if (ROOT / "demo" / "weights.safetensors").exists():
         run.demo_checkpoint(HOME)
     with run.server(HOME, DATA / "server") as client:
         yield client
