@@ -79,11 +79,7 @@ class Tape:
         self._position = 0
 
     def draw(self, host: Callable[[], Tensor]) -> Tensor:
-        """The next injected draw: the known one, or `host()` recorded as a new leaf.
-
-        Raises ValueError when the replayed shape is not the one that the sampler asks for, which
-        means that the tape was recorded with another sampler or another number of steps.
-        """
+        """The next injected draw: the known one, or `host()` recorded as a new leaf."""
         position, self._position = self._position, self._position + 1
         if position < len(self._noise.injected):
             return self._noise.injected[position]

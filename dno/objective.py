@@ -35,6 +35,10 @@ class Indicator(Protocol):
         """Noise -> (B,)."""
 
 
+class TermError(RuntimeError):
+    """A reward or regularizer raised; the message names it, `__cause__` is what it raised."""
+
+
 @dataclass(frozen=True)
 class Weighted:
     """A term of the objective: its weight and the function that scores it."""
@@ -84,9 +88,12 @@ def _weigh(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     total, scores = zero, {}
     for name, term in terms.items():
-        score = term.score(argument)
+        try:
+            score = term.score(argument)
+        except Exception as error:
+            raise TermError(f"The {kind} {name!r} failed: {error}") from error
         if score.shape != zero.shape:
-            raise ValueError(
+            raise TermError(
                 f"The {kind} {name!r} gave a tensor of shape {tuple(score.shape)} for "
                 f"{zero.shape[0]} images; it must give one score per image."
             )

@@ -1,0 +1,99 @@
+"""What happened: one record per iteration, the best of each image, and a thinned film of the pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .ascent import Iterate
+from .noise import Noise
+
+
+@dataclass(frozen=True)
+class Record:
+    """The numbers of one iteration, on the CPU, each (B,)."""
+
+    step: int
+    seconds: float
+    score: Tensor
+    reward: Tensor
+    terms: dict[str, Tensor]
+    indicators: dict[str, Tensor]
+
+
+@dataclass
+class Film:
+    """Pictures of the evolution as bytes; when `limit` bytes are full, every second one goes.
+
+    images: step -> (B,3,H,W) uint8.
+    """
+
+    limit: int = 256 * 2**20
+    stride: int = 1
+    images: dict[int, Tensor] = field(default_factory=dict)
+
+    def add(self, step: int, image: Tensor) -> None:
+        """Keep `image` (B,3,H,W) in [0,1] if `step` is on the stride."""
+        if step % self.stride:
+            return
+        self.images[step] = image.clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
+        while len(self.images) > 2 and self.bytes > self.limit:
+            self.stride *= 2
+            self.images = {s: i for s, i in self.images.items() if s % self.stride == 0}
+
+    @property
+    def bytes(self) -> int:
+        return sum(image.numel() for image in self.images.values())
+
+
+class History:
+    """Records of every iteration so far and, per image, the best iterate by the whole objective.
+
+    best_step, best_score, best_reward: (B,); best_latent, best_image: the best of each image;
+    best_noise: the noise that gives them.
+    """
+
+    def __init__(self, film: Film | None = None):
+        self.records: list[Record] = []
+        self.film = film or Film()
+        self.stop_reason = ""
+        self.best_step: Tensor = torch.empty(0, dtype=torch.long)
+
+    def add(self, iterate: Iterate, seconds: float) -> Tensor:
+        """Take in one iterate; return which images (B,) improved."""
+        cpu = {name: value.float().cpu() for name, value in iterate.terms.items()}
+        indicators = {name: value.float().cpu() for name, value in iterate.indicators.items()}
+        score, reward = iterate.score.float().cpu(), iterate.reward.float().cpu()
+        self.records.append(Record(iterate.step, seconds, score, reward, cpu, indicators))
+        if iterate.image is not None:
+            self.film.add(iterate.step, iterate.image)
+        if len(self.records) == 1:
+            return self._first(iterate, score, reward)
+        better = score > self.best_score
+        if better.any():
+            self._replace(iterate, better, score, reward)
+        return better
+
+    def _first(self, iterate: Iterate, score: Tensor, reward: Tensor) -> Tensor:
+        self.best_score, self.best_reward = score.clone(), reward.clone()
+        self.best_step = torch.zeros(len(score), dtype=torch.long)
+        self.best_latent = iterate.latent.clone()
+        self.best_image = None if iterate.image is None else iterate.image.clone()
+        self.best_noise: Noise = iterate.noise.snapshot()
+        return torch.ones(len(score), dtype=torch.bool)
+
+    def _replace(self, iterate: Iterate, rows: Tensor, score: Tensor, reward: Tensor) -> None:
+        self.best_score[rows], self.best_reward[rows] = score[rows], reward[rows]
+        self.best_step[rows] = iterate.step
+        on_device = rows.to(iterate.latent.device)
+        self.best_latent[on_device] = iterate.latent[on_device]
+        if self.best_image is not None and iterate.image is not None:
+            self.best_image[on_device] = iterate.image[on_device]
+        self.best_noise.copy_rows(iterate.noise, on_device)
+
+    def at_best(self, read) -> Tensor:
+        """Per image, `read(record)` (B,) at that image's best step."""
+        by_step = {record.step: read(record) for record in self.records}
+        return torch.stack([by_step[int(step)][i] for i, step in enumerate(self.best_step)])

@@ -1,0 +1,164 @@
+"""Gradient checkpointing that stays exact on models that write into tensors in place.
+
+`torch.utils.checkpoint` hides the in-place error of Flux, Chroma, HunyuanVideo and LTXV and returns
+wrong gradients without a word. Here the recomputation runs under plain autograd, whose version
+counters do see the write; the call is then repeated with what cures it, and that is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+Call = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+def ordinary_tensor(tensor: Tensor) -> Tensor:
+    """An inference tensor as one that autograd can save, on the same storage where possible."""
+    if not tensor.is_inference():
+        return tensor
+    with torch.inference_mode(False):
+        if type(tensor) not in (Tensor, torch.nn.Parameter):
+            return tensor.clone()
+        alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        storage, offset = tensor.untyped_storage(), tensor.storage_offset()
+        return alias.set_(storage, offset, tensor.size(), tensor.stride())
+
+
+class OrdinaryArguments(TorchFunctionMode):
+    """Hands every torch function ordinary tensors, wherever the model kept its inference tensors."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        args, kwargs = tree_map_only(Tensor, _unless_in_place(func), (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _unless_in_place(func) -> Callable[[Tensor], Tensor]:
+    attribute = getattr(func, "__name__", "") in ("__get__", "__set__", "is_inference")
+    return (lambda tensor: tensor) if attribute else ordinary_tensor
+
+
+# What autograd says -> what makes the same call differentiable.
+REMEDIES: dict[str, Callable[[], AbstractContextManager]] = {
+    "modified by an inplace operation": torch.autograd.graph.allow_mutation_on_saved_tensors,
+    "Inference tensors cannot be saved": OrdinaryArguments,
+}
+
+
+class Recomputer:
+    """Runs calls so that memory is flat in their number, recording some outright if there is room.
+
+    budget:   bytes that recorded calls may keep until their backward (0: recompute every call).
+    resident: storage addresses of weights, which cost nothing to save.
+    watch:    called before every evaluation, forward and recomputed (interrupt, progress).
+    """
+
+    def __init__(
+        self,
+        budget: int = 0,
+        resident: frozenset[int] = frozenset(),
+        watch: Callable[[bool], None] = lambda recomputed: None,
+    ):
+        self.budget, self.resident, self.watch = budget, resident, watch
+        self.remedies: list[str] = []
+        self.bytes_per_call: int | None = None
+        self._kept = 0
+
+    def restart(self) -> None:
+        """Forget what the last sampling kept: its graph is gone."""
+        self._kept = 0
+
+    @property
+    def recording(self) -> bool:
+        """Whether any call of this sampling was recorded outright."""
+        return self._kept > 0
+
+    def __call__(self, call: Call, x: Tensor) -> tuple[Tensor, ...]:
+        """`call(x)`, differentiable with respect to `x` if grad mode is on and `x` requires it."""
+        self.watch(False)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return call(x)
+        if self._room():
+            self._kept += self.bytes_per_call or 0
+            return call(x)
+        return _Recompute.apply(self, call, x)
+
+    def _room(self) -> bool:
+        if self.bytes_per_call is None or self.remedies:
+            return False
+        return self._kept + self.bytes_per_call <= self.budget
+
+    def pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+        """Repeat `call(x)` with a graph and pull `gradients` back to `x`."""
+        self.watch(True)
+        while True:
+            try:
+                with ExitStack() as stack:
+                    for remedy in self.remedies:
+                        stack.enter_context(REMEDIES[remedy]())
+                    return self._pull(call, x, gradients)
+            except RuntimeError as error:
+                self._learn(error)
+
+    def _learn(self, error: RuntimeError) -> None:
+        for message in REMEDIES:
+            if message in str(error) and message not in self.remedies:
+                self.remedies.append(message)
+                return
+        raise error
+
+    def _pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
+        leaf = x.detach().requires_grad_()
+        count = _SavedBytes(self.resident) if self.bytes_per_call is None else nullcontext()
+        with torch.enable_grad():
+            with count:
+                outputs = call(leaf.clone())  # the call may write into its input
+            pairs = [
+                (output, gradient)
+                for output, gradient in zip(outputs, gradients, strict=True)
+                if gradient is not None and output.requires_grad
+            ]
+            if not pairs:
+                return None
+            wanted, given = zip(*pairs, strict=True)
+            (result,) = torch.autograd.grad(wanted, leaf, given, allow_unused=True)
+        if isinstance(count, _SavedBytes):
+            self.bytes_per_call = count.bytes
+        return result
+
+
+class _Recompute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, recomputer: Recomputer, call: Call, x: Tensor):
+        ctx.recomputer, ctx.call = recomputer, call
+        ctx.save_for_backward(x)
+        ctx.set_materialize_grads(False)
+        return call(x.clone())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients):
+        (x,) = ctx.saved_tensors
+        return None, None, ctx.recomputer.pull(ctx.call, x, gradients)
+
+
+class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that autograd keeps for backward, each storage once, weights not at all."""
+
+    def __init__(self, resident: frozenset[int]):
+        self._seen = set(resident)
+        self.bytes = 0
+        super().__init__(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor

@@ -1,0 +1,1 @@
+"""The nodes: the only layer that imports ComfyUI."""

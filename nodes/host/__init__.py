@@ -1,0 +1,1 @@
+"""What ComfyUI must be asked for: differentiable samplers, ordinary weights, decoding, progress."""

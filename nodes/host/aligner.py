@@ -1,0 +1,154 @@
+"""Direct Noise Optimization as a ComfyUI sampler: it takes the place of the sampler it differentiates."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import comfy.model_management as management
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ...dno.ascent import NoGradientError, NonFiniteError, ascend
+from ...dno.history import Film, History
+from ...dno.noise import Noise
+from ...dno.objective import Objective, TermError
+from ...dno.optimizers import Adam, Optimizer
+from ...dno.stopping import StoppingRule, first_reason
+from .decode import Decoder
+from .guards import step_cache, training_kernels
+from .ordinary import ordinary, ordinary_modules
+from .progress import Progress, line
+from .sampling import Sampling
+
+STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
+HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the noise climbs. `record_share` is the share of free memory that recorded calls may use."""
+
+    iterations: int = 50
+    learning_rate: float = 0.01
+    clip: float = 1.0
+    scope: str = "all"
+    optimizer: Optimizer = field(default_factory=Adam)
+    stopping: tuple[StoppingRule, ...] = ()
+    record_share: float = 0.5
+    film_bytes: int = 256 * 2**20
+
+
+class Aligner(comfy.samplers.Sampler):
+    """`guider.sample(noise, latent, Aligner(sampler, ...), sigmas)`: loading, conditioning, CFG, hooks,
+    masks and cleanup stay ComfyUI's, and the model lives through every iteration and its backward.
+
+    After the run `history` holds what happened; the returned latent is each image's best.
+    """
+
+    def __init__(self, sampler: comfy.samplers.Sampler, vae, objective: Objective, settings: Settings):
+        self.sampler, self.vae = sampler, vae
+        self.objective, self.settings = objective, settings
+        self.history: History | None = None
+
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None,
+        denoise_mask=None, disable_pbar=False,
+    ):
+        check_latent(noise)
+        cached = step_cache(extra_args.get("model_options", {}))
+        if cached:
+            logging.warning("DNO: the step cache %r makes gradients inexact; take it out.", cached)
+        patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
+        management.load_models_gpu(
+            [*patchers, self.vae.patcher], memory_required=_gradient_memory(model_wrap, self.vae, noise)
+        )
+        modules = [patcher.model for patcher in patchers] + [self.vae.first_stage_model]
+        conds = model_wrap.conds
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(training_kernels())
+            resident = stack.enter_context(
+                ordinary_modules(module for module in modules if isinstance(module, torch.nn.Module))
+            )
+            stack.callback(setattr, model_wrap, "conds", conds)
+            model_wrap.conds = ordinary(conds)
+            plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
+            sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
+            latent = self._climb(sampling, model_wrap)
+        self._report(callback, latent, len(sigmas) - 1)
+        return latent
+
+    def _climb(self, sampling: Sampling, model_wrap) -> Tensor:
+        settings, history = self.settings, History(Film(self.settings.film_bytes))
+        self.history = history
+        progress = Progress(settings.iterations, sampling.steps)
+        sampling.begin(progress, settings.record_share)
+        iterates = ascend(
+            sampling.render,
+            Decoder(self.vae, model_wrap.inner_model.process_latent_out),
+            self.objective,
+            Noise(sampling.noise, scope=settings.scope),
+            optimizer=settings.optimizer,
+            learning_rate=settings.learning_rate,
+            iterations=settings.iterations,
+            clip=settings.clip,
+        )
+        recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
+        try:
+            for iterate in iterates:
+                better = history.add(iterate, progress.seconds)
+                recorded[better] = sampling.recomputer.recording
+                text = line(history, settings.iterations, progress.seconds)
+                progress.iterate(iterate.image, sampling.calls, text)
+                history.stop_reason = first_reason(settings.stopping, history) or ""
+                if history.stop_reason:
+                    break
+                management.throw_exception_if_processing_interrupted()
+                progress.next_iteration()
+        except STOPPING_ERRORS as error:
+            _reraise_host(error)
+            if not history.records:
+                raise
+            history.stop_reason = str(error)
+            logging.warning("DNO stopped early and keeps the best so far. %s", error)
+        finally:
+            iterates.close()
+        progress.finish()
+        if history.stop_reason:
+            progress.say(f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}")
+        if recorded.any():  # recorded calls may run other kernels than a plain sampling does
+            with torch.no_grad():
+                history.best_latent = sampling.render(history.best_noise)
+        return history.best_latent
+
+    def _report(self, callback, latent: Tensor, steps: int) -> None:
+        """Hand the best to the host's callback, which keeps it as the denoised output."""
+        if callback is not None and steps > 0:
+            callback(steps - 1, latent, latent, steps)
+
+
+def check_latent(noise: Tensor) -> None:
+    """Refuse what cannot be aligned yet, in a sentence."""
+    if noise.ndim == 5 and noise.shape[2] > 1:
+        raise ValueError(
+            f"DNO aligns single images, and this latent has {noise.shape[2]} frames: use a length of 1."
+        )
+    if noise.ndim not in (4, 5):
+        raise ValueError(f"DNO aligns images, and this latent has shape {tuple(noise.shape)}.")
+
+
+def _gradient_memory(model_wrap, vae, noise: Tensor) -> int:
+    """Bytes to keep free: backward needs about three times what inference needs."""
+    model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
+    decode = vae.memory_used_decode(noise.shape, vae.vae_dtype)
+    return int(3 * max(model, decode))
+
+
+def _reraise_host(error: BaseException) -> None:
+    """An interrupt or an out-of-memory inside a reward stays what it is."""
+    if isinstance(error.__cause__, HOST_ERRORS):
+        raise error.__cause__

@@ -1,0 +1,79 @@
+"""What the user sees while it climbs: one bar over the whole job, the picture, a line of text."""
+
+from __future__ import annotations
+
+import time
+
+import comfy.utils
+import numpy as np
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+from torch import Tensor
+
+from ...dno.history import History
+
+TICKS = 120  # ticks of the bar per iteration: 1/3 forward, 2/3 backward
+PREVIEW_SIDE = 512
+
+
+class Progress:
+    """Progress of `iterations + 1` samplings, told to the node that is being executed."""
+
+    def __init__(self, iterations: int, calls: int):
+        context = get_executing_context()
+        self._node = context.node_id if context else None
+        self._total = iterations + 1
+        self._bar = comfy.utils.ProgressBar(self._total * TICKS)
+        self._calls, self._seen, self._step = max(calls, 1), 0, 0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def watch(self, recomputed: bool) -> None:
+        """One denoiser evaluation; those of the backward pass cost twice those of the forward."""
+        self._seen += 2 if recomputed else 1
+        fraction = min(self._seen / (3 * self._calls), 1.0)
+        self._bar.update_absolute(int((self._step + fraction) * TICKS), self._total * TICKS)
+
+    def iterate(self, image: Tensor | None, calls: int, text: str) -> None:
+        """One iterate has been scored: show it."""
+        self._calls = max(calls, 1)
+        preview = None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE)
+        done = (self._step + 1 / 3) * TICKS
+        self._bar.update_absolute(int(done), self._total * TICKS, preview)
+        self.say(text)
+
+    def next_iteration(self) -> None:
+        self._step, self._seen = self._step + 1, 0
+
+    def finish(self) -> None:
+        self._bar.update_absolute(self._total * TICKS, self._total * TICKS)
+
+    def say(self, text: str) -> None:
+        """Show a line on the node, where a web UI is listening."""
+        from server import PromptServer
+
+        server = getattr(PromptServer, "instance", None)
+        if server is not None and self._node is not None:
+            server.send_progress_text(text, self._node)
+
+
+def _contact(image: Tensor) -> Image.Image:
+    """The batch (B,3,H,W) side by side, at most four."""
+    row = image[:4].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return Image.fromarray(np.concatenate(list(row), axis=1))
+
+
+def line(history: History, iterations: int, seconds: float) -> str:
+    """`iteration 12 of 50: reward 0.31 -> 0.52 (best 0.55), P(z) 0.42, 34 s left`."""
+    first, last = history.records[0], history.records[-1]
+    left = seconds / (last.step + 1) * (iterations - last.step)
+    reward = f"reward {_mean(first.reward)} → {_mean(last.reward)} (best {_mean(history.best_reward)})"
+    reads = "".join(f", {name} {_mean(value)}" for name, value in last.indicators.items())
+    return f"iteration {last.step} of {iterations}: {reward}{reads}, {left:.0f} s left"
+
+
+def _mean(values: Tensor) -> str:
+    return f"{float(values.mean()):.3g}"

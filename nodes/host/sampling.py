@@ -1,0 +1,100 @@
+"""One guider's sampling as a differentiable function of its noise."""
+
+from __future__ import annotations
+
+import copy
+
+import comfy.model_management as management
+import torch
+from torch import Tensor
+
+from ...dno.noise import Noise
+from ...dno.recompute import Recomputer
+from .guards import differentiable_options
+from .progress import Progress
+from .twins import Twins
+
+
+class Sampling:
+    """One guider's sampling as a differentiable function of its noise, run again and again.
+
+    tensors: sigmas, noise, latent image and denoise mask, ordinary ones.
+    """
+
+    def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
+        self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
+        self.steps = len(self.sigmas) - 1
+        self.calls = 0
+        self.recomputer = Recomputer(resident=resident)
+        self._model = model_wrap
+        options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
+        self._extra_args = {**extra_args, "model_options": options}
+        self._twins = Twins(self.noise.shape)
+        self._sampler = differentiable(sampler, self._twins)
+
+    def begin(self, progress: Progress, record_share: float) -> None:
+        """Report to `progress` and let recorded calls keep `record_share` of the free memory."""
+
+        def watch(recomputed: bool) -> None:
+            management.throw_exception_if_processing_interrupted()
+            self.calls += not recomputed
+            progress.watch(recomputed)
+
+        self.recomputer.watch = watch
+        self.recomputer.budget = int(management.get_free_memory(self.noise.device) * record_share)
+
+    def render(self, noise: Noise) -> Tensor:
+        """Noise -> latent in the model's space; bitwise what the host's sampler gives."""
+        self.recomputer.restart()
+        self.calls = 0
+        self._twins.tape = noise.tape()
+        extra_args = {**self._extra_args, "model_options": dict(self._extra_args["model_options"])}
+        latent = self._sampler.sample(
+            self._model, self.sigmas.clone(), extra_args, None, noise.initial,
+            self.latent_image, self.denoise_mask, True,
+        )
+        if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
+            raise ValueError(
+                "This sampler or model cannot be differentiated: no gradient arrived at the latent. "
+                "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
+            )
+        return latent
+
+    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
+        """Every evaluation of the network, ControlNet included, recomputed in backward."""
+        return list(
+            self.recomputer(
+                lambda x: tuple(executor(model, conds, x, timestep, model_options)), x_in
+            )
+        )
+
+
+def differentiable(sampler, twins: Twins):
+    """A copy of a host sampler whose function keeps the gradient and draws over the tape."""
+    twin = copy.copy(sampler)
+    try:
+        if hasattr(sampler, "sampler_function"):
+            twin.sampler_function = _on_own_sigmas(twins.of(sampler.sampler_function))
+            options = dict(sampler.extra_options)
+            if options.get("noise_sampler") is not None:
+                options["noise_sampler"] = twins.sampler(options["noise_sampler"])
+            twin.extra_options = options
+        else:
+            twin.sample = twins.of(sampler.sample)
+    except TypeError as error:
+        raise ValueError(
+            f"This sampler cannot be differentiated ({error}). Choose one of ComfyUI's own."
+        ) from error
+    return twin
+
+
+def _on_own_sigmas(function):
+    """uni_pc writes into the sigmas that autograd has saved: let it write into a copy, then tell."""
+
+    def sample(model, noise, sigmas, **options):
+        own = sigmas.clone()
+        latent = function(model, noise, own, **options)
+        sigmas.data.copy_(own)  # past the version counter: what was saved did not change
+        return latent
+
+    return sample
