@@ -1,0 +1,1 @@
+"""The embedded demo checkpoint: its weights, how they were trained, how the file is assembled."""

@@ -1,0 +1,80 @@
+"""Train the demo checkpoint: ``python -m demo.training --comfyui PATH``, from the repository root.
+
+The stages run in order: classifier, autoencoder, encoding, denoiser, storing. Each leaves its
+result in the working directory; a finished stage is skipped and an interrupted one goes on where
+it stopped. About two and a half hours on one CPU core.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from ..classifier import WEIGHTS as CLASSIFIER_WEIGHTS
+from ..weights import WEIGHTS, Weights, write_weights
+from . import classifier, diffusion, vae
+from .captions import Captions, tokenizer
+from .latents import encode
+from .pictures import Studio, load_icons
+
+STAGES = ("classifier", "vae", "diffusion", "store")
+
+
+def main() -> None:
+    """Parse the command line and run the chosen stages in order."""
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    directory: Path = arguments.directory
+    directory.mkdir(parents=True, exist_ok=True)
+    studio = Studio(load_icons(directory / "icons"))
+    captions = Captions(tokenizer(arguments.comfyui))
+    if "classifier" in arguments.stages:
+        train_classifier(studio, directory, arguments.classifier_minutes)
+    if "vae" in arguments.stages:
+        vae.train(studio, directory, arguments.vae_minutes)
+    if "diffusion" in arguments.stages:
+        encoder = vae.stored(directory).encoder
+        data = encode(studio, encoder, directory / "latents.pt", arguments.pictures)
+        diffusion.train(data, captions, directory, arguments.diffusion_minutes)
+    if "store" in arguments.stages:
+        store(directory, captions, arguments.eight_bits)
+
+
+def train_classifier(studio: Studio, directory: Path, minutes: float) -> None:
+    """Train, report and store the classifier."""
+    network = classifier.train(studio, directory, minutes)
+    for name, relit in (("training-like", False), ("relit", True)):
+        concept, colour, ground = classifier.accuracy(network, studio, relit)
+        print(f"{name}: concept {concept:.3f} colour {colour:.3f} background {ground:.3f}")
+    classifier.store(network, CLASSIFIER_WEIGHTS)
+
+
+def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
+    """Write the averaged weights, finished or not, to the file that is assembled."""
+    autoencoder = vae.stored(directory)
+    weights = Weights(
+        denoiser=diffusion.stored(directory),
+        encoder=autoencoder.encoder.state_dict(),
+        decoder=autoencoder.decoder.state_dict(),
+        identifiers=captions.identifiers,
+    )
+    write_weights(weights, WEIGHTS, eight_bits)
+    print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
+    parser.add_argument("--comfyui", type=Path, required=True, help="for its CLIP tokenizer")
+    parser.add_argument("--directory", type=Path, default=Path("demo_training"))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--classifier-minutes", type=float, default=6)
+    parser.add_argument("--vae-minutes", type=float, default=17)
+    parser.add_argument("--diffusion-minutes", type=float, default=100)
+    parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
+    parser.add_argument("--eight-bits", action="store_true", help="store the denoiser in int8")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Sentences for labels, and their tokens."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..clip import POSITIONS, Tokens
+from ..vocabulary import BACKGROUNDS, CATALOGUE, COLOURS
+from .pictures import NATURAL, Labels
+
+KINDS = ("photo", "picture", "drawing", "icon", "image", "painting", "illustration", "emoji")
+FILLER = ("cute", "nice", "simple", "beautiful", "small", "big", "one", "single", "flat")
+# fmt: off
+STRANGE = (
+    "walking", "holding", "wooden", "giant", "bright", "shiny", "happy", "old", "very", "quick",
+    "running", "under", "between", "smooth", "fancy", "detailed", "sharp", "soft", "metal", "glass",
+    "tiny", "proud", "modern", "with", "from", "near", "portrait", "style",
+)
+"""Words without a vector of their own, dropped in so that an unknown word does no harm."""
+JOINING = (
+    "a", "an", "the", "of", "on", "in", "front", "background", "colored", "backdrop", "that", "is",
+)
+# fmt: on
+
+_EMPTY_SHARE, _STRANGE_SHARE = 0.1, 0.15
+
+
+def tokenizer(comfyui: Path):
+    """The CLIP tokenizer that comes with ComfyUI."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(str(comfyui / "comfy" / "sd1_tokenizer"))
+
+
+class Captions:
+    """Turns sentences into rows of the token table, and labels into sentences."""
+
+    def __init__(self, tokenizer) -> None:
+        self._tokenizer = tokenizer
+        words = [*COLOURS, *BACKGROUNDS, "grey", *KINDS, *FILLER, *JOINING]
+        for concept in CATALOGUE:
+            words += [concept.name, *concept.synonyms]
+        identifiers = sorted({i for word in words for i in self._identifiers(word)})
+        self.identifiers = torch.tensor(identifiers, dtype=torch.int32)
+        self._row = {identifier: row + 1 for row, identifier in enumerate(identifiers)}
+
+    @cache  # noqa: B019  (one instance per run)
+    def _identifiers(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text)["input_ids"][1:-1])
+
+    def tokens(self, sentences: list[str]) -> Tokens:
+        """Sentences of at most 15 tokens (longer ones are cut)."""
+        rows = torch.zeros(len(sentences), POSITIONS, dtype=torch.long)
+        special = torch.ones(len(sentences), POSITIONS, dtype=torch.bool)
+        end = torch.zeros(len(sentences), dtype=torch.long)
+        for index, sentence in enumerate(sentences):
+            identifiers = [i for word in sentence.split() for i in self._identifiers(word)]
+            known = [self._row.get(i, 0) for i in identifiers[: POSITIONS - 2]]
+            rows[index, 1 : len(known) + 1] = torch.tensor(known, dtype=torch.long)
+            special[index, 1 : len(known) + 1] = False
+            end[index] = len(known) + 1
+        return Tokens(rows, special, end)
+
+    def sentences(self, labels: Labels, generator: torch.Generator) -> list[str]:
+        """A sentence for every label; one in ten is empty, half leave the background open."""
+        draws = torch.rand(len(labels), 8, generator=generator).tolist()
+        columns = (labels.concept.tolist(), labels.colour.tolist(), labels.background.tolist())
+        return [_sentence(*label, draw) for *label, draw in zip(*columns, draws, strict=True)]
+
+
+def _sentence(concept: int, colour: int, background: int, draw: list[float]) -> str:
+    if draw[0] < _EMPTY_SHARE:
+        return ""
+    names = (CATALOGUE[concept].name, *CATALOGUE[concept].synonyms)
+    name = names[0] if draw[1] < 0.7 else _pick(names, (draw[1] - 0.7) / 0.3)
+    subject = name if colour == NATURAL else f"{COLOURS[colour - 1]} {name}"
+    if draw[2] < 0.1:
+        subject = f"{_pick(FILLER, draw[2] / 0.1)} {subject}"
+    if draw[3] < 0.65:
+        subject = f"{'an' if subject[0] in 'aeio' else 'a'} {subject}"
+    elif draw[3] < 0.75:
+        subject = f"the {subject}"
+    if draw[4] < 0.35:
+        kind = _pick(KINDS, draw[4] / 0.35)
+        subject = f"{'an' if kind[0] in 'aeio' else 'a'} {kind} of {subject}"
+    if draw[5] < 0.5:
+        subject += _pick(_grounds(BACKGROUNDS[background]), draw[5] / 0.5)
+    if draw[6] < _STRANGE_SHARE:
+        words = subject.split()
+        words.insert(int(draw[7] * (len(words) + 1)), _pick(STRANGE, draw[6] / _STRANGE_SHARE))
+        subject = " ".join(words)
+    return subject
+
+
+def _grounds(name: str) -> tuple[str, ...]:
+    article = "an" if name == "orange" else "a"
+    if name == "gray":
+        return " on a gray background", " on a grey background", " on gray"
+    plain = f" on {article} {name} background"
+    front = f" in front of {article} {name} background"
+    return plain, plain, f" on {name}", f" on {name} background", front
+
+
+def _pick(choices: tuple[str, ...], draw: float) -> str:
+    return choices[min(int(draw * len(choices)), len(choices) - 1)]
