@@ -1,4 +1,4 @@
-"""A frozen dataclass becomes a ComfyUI node: its name, docstring and fields are all that is needed."""
+"""A frozen dataclass becomes a ComfyUI node by its name, docstring and fields alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def regularizer_node(regularizer: type) -> type[io.ComfyNode]:
         min=0.0,
         max=1000.0,
         step=0.01,
-        tooltip="How strictly the noise is kept Gaussian: lower frees the reward, higher protects the picture.",
+        tooltip="How strictly the noise is kept Gaussian: higher protects the picture.",
     )
     return _node(regularizer, "Regularizer", RegularizerSocket, weight)
 
@@ -48,15 +48,23 @@ def words(name: str) -> str:
 
 def term_name(cls: type) -> str:
     """The plain name of a term in plots and reports: `low frequency layout`, `JPEG size`."""
-    return " ".join(word if word.isupper() else word.lower() for word in words(cls.__name__).split())
+    return " ".join(
+        word if word.isupper() else word.lower() for word in words(cls.__name__).split()
+    )
+
+
+def plain_node(cls: type, kind: str, socket: type[io.ComfyTypeIO]) -> type[io.ComfyNode]:
+    """The node `DNO<Name><kind>` that hands on an instance of `cls` itself, such as an optimizer."""
+    return _node(cls, kind, socket, None)
 
 
 def _node(
-    term: type, kind: str, socket: type[io.ComfyTypeIO], weight: io.Float.Input
+    term: type, kind: str, socket: type[io.ComfyTypeIO], weight: io.Float.Input | None
 ) -> type[io.ComfyNode]:
     """`term` as a node; `kind` is the last word of its id, its display name and its category."""
     described = fields_of(term)
     inputs = [_input(term, name, *described[name]) for name in described]
+    inputs += [weight] if weight else []
     node_id = f"DNO{term.__name__}{kind}"
 
     class Node(io.ComfyNode):
@@ -68,13 +76,16 @@ def _node(
                 category=f"{CATEGORY}/{kind.lower()}s",
                 description=_summary(term),
                 search_aliases=["DNO", "Direct Noise Optimization", kind.lower()],
-                inputs=[*inputs, weight],
+                inputs=inputs,
                 outputs=[socket.Output(display_name=kind.lower())],
             )
 
         @classmethod
-        def execute(cls, weight: float, **values: object) -> io.NodeOutput:
-            return io.NodeOutput({term_name(term): Weighted(weight, _build(term, values))})
+        def execute(cls, weight: float | None = None, **values: object) -> io.NodeOutput:
+            built = _build(term, values)
+            if weight is None:
+                return io.NodeOutput(built)
+            return io.NodeOutput({term_name(term): Weighted(weight, built)})
 
     Node.__name__ = Node.__qualname__ = node_id
     Node.__doc__ = inspect.getdoc(term)
@@ -82,7 +93,7 @@ def _node(
 
 
 def _build(cls: type, values: dict[str, object]) -> object:
-    """An instance of `cls` from a node's values; its pictures turned to (B,3,H,W), usable under autograd."""
+    """`cls` from a node's values, with pictures as (B,3,H,W) that autograd may use."""
     described = fields_of(cls)
     with torch.inference_mode(False), torch.no_grad():
         ready = {}
@@ -113,7 +124,9 @@ def _input(cls: type, name: str, metadata: object, default: object) -> io.Input:
         whole = typing.get_type_hints(cls)[name] is int
         number, convert = (io.Int, int) if whole else (io.Float, float)
         bounds = {"min": metadata.minimum, "max": metadata.maximum, "step": metadata.step}
-        return number.Input(name, **common, **{key: convert(bound) for key, bound in bounds.items()})
+        return number.Input(
+            name, **common, **{key: convert(bound) for key, bound in bounds.items()}
+        )
     if isinstance(metadata, Choice):
         return io.Combo.Input(name, options=list(metadata.options), **common)
     if isinstance(metadata, Switch):

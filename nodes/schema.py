@@ -1,7 +1,7 @@
 """Where the pack meets this ComfyUI's node API: socket types, schemas, and the layout of images.
 
-ComfyUI holds pictures as (B,H,W,C); the engine and the rewards hold (B,3,H,W). They are converted here
-and nowhere else. Keywords that an older ComfyUI does not know are dropped here too.
+ComfyUI holds pictures as (B,H,W,C); the engine and the rewards hold (B,3,H,W). They are converted
+here and nowhere else. Keywords that an older ComfyUI does not know are dropped here too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ CATEGORY = "sampling/DNO"
 RewardSocket = io.Custom("DNO_REWARD")
 RegularizerSocket = io.Custom("DNO_REGULARIZER")
 OptimizerSocket = io.Custom("DNO_OPTIMIZER")
+OptionsSocket = io.Custom("DNO_OPTIONS")
 HistorySocket = io.Custom("DNO_HISTORY")
 
 T = TypeVar("T")
@@ -41,17 +42,19 @@ def schema(**keywords: object) -> io.Schema:
 
 
 def to_image(image: Tensor) -> Tensor:
-    """An IMAGE of the host, (B,H,W,C) -> (B,3,H,W) fp32, usable under autograd; alpha is dropped."""
+    """An IMAGE of the host, (B,H,W,C) -> (B,3,H,W) fp32 that autograd may use; alpha is dropped."""
     with torch.inference_mode(False), torch.no_grad():
         image = image.clone() if image.is_inference() else image
         if image.ndim == 3:
             image = image[None]
-        image = image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+        image = (
+            image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
+        )
         return image.movedim(-1, 1).float().contiguous()  # BHWC -> BCHW
 
 
 def to_mask(mask: Tensor) -> Tensor:
-    """A MASK of the host, (H,W), (B,H,W) or (B,1,H,W) -> (B,H,W) fp32 in [0,1], usable under autograd."""
+    """A MASK of the host, (H,W), (B,H,W) or (B,1,H,W) -> (B,H,W) fp32 that autograd may use."""
     with torch.inference_mode(False), torch.no_grad():
         mask = mask.clone() if mask.is_inference() else mask
         return mask.reshape(-1, *mask.shape[-2:]).float().clamp(0, 1).contiguous()

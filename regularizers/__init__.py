@@ -1,4 +1,4 @@
-"""Regularizers: one per file, Noise -> scores (B,), 0 inside the typical set of the normal, less outside.
+"""Regularizers: one per file, Noise -> scores (B,), 0 in the typical set of the normal, else less.
 
 Each also has `indicator(noise) -> (B,)`, a read-out for the report; see README.md beside this file.
 """

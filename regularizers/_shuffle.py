@@ -21,9 +21,9 @@ def moments(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def shuffled_moments(rows: Tensor, k: int, permutations: int) -> tuple[Tensor, Tensor]:
     """(B,n) -> `moments` under each of b permutations of the n numbers: (B,b,k) and (B,b,k,k).
 
-    s stored shuffles, composed in pairs, give s (s - 1) permutations. Each is uniformly distributed and
-    any two are independent, so a mean over them has the expectation and the variance of a mean over
-    independent draws, at a tenth of the indices for b = 100.
+    s stored shuffles, composed in pairs, give s (s - 1) permutations. Each is uniformly
+    distributed and any two are independent, so a mean over them has the expectation and the
+    variance of a mean over independent draws, at a tenth of the indices for b = 100.
     """
     return _ShuffledMoments.apply(rows, k, permutations)
 
@@ -35,7 +35,7 @@ def _cut(rows: Tensor, k: int) -> Tensor:
 
 @lru_cache(maxsize=2)
 def _shuffles(n: int, count: int) -> tuple[Tensor, Tensor]:
-    """(count,n) int32 shuffles of range(n) and their inverses, on the CPU; the same for the same n."""
+    """(count,n) int32 shuffles of range(n) and their inverses, on the CPU; fixed by n and count."""
     with torch.inference_mode(False):
         generator = torch.Generator().manual_seed(_SEED)
         forth = torch.stack([torch.randperm(n, generator=generator).int() for _ in range(count)])
@@ -45,10 +45,10 @@ def _shuffles(n: int, count: int) -> tuple[Tensor, Tensor]:
 
 def _pairs(permutations: int) -> dict[int, list[int]]:
     """First shuffle -> the second ones that complete it, `permutations` of them in all."""
-    pairs: dict[int, list[int]] = {}
-    for first in range(_count(permutations)):
-        pairs[first] = [second for second in range(_count(permutations)) if second != first][:permutations]
-        permutations -= len(pairs[first])
+    count, left, pairs = _count(permutations), permutations, {}
+    for first in range(count):
+        pairs[first] = [second for second in range(count) if second != first][:left]
+        left -= len(pairs[first])
     return pairs
 
 
@@ -58,7 +58,7 @@ def _count(permutations: int) -> int:
 
 
 class _ShuffledMoments(torch.autograd.Function):
-    """One permutation at a time in both directions: a plain gather of all would keep b n numbers."""
+    """One permutation at a time, forth and back: a plain gather of all would keep b n numbers."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, k: int, permutations: int) -> tuple[Tensor, Tensor]:

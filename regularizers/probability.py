@@ -18,31 +18,36 @@ _LOG2 = math.log(2)
 class Probability:
     """Keeps the mean and covariance of the noise where a Gaussian's would be.
 
-    Direct Noise Optimization, arXiv 2405.18881, section 4. The noise of one image, all tensors that are
-    optimised, is one vector of n numbers, cut into m = n // k rows z_i of k. With
+    Direct Noise Optimization, arXiv 2405.18881, section 4. The noise of one image, all tensors
+    that are optimised, is one vector of n numbers, cut into m = n // k rows z_i of k. With
         M1 = || mean z_i ||,    M2 = || mean z_i z_i^T - I || (spectral norm),
         log p1 = min(0, log 2 - m M1^2 / (2k)),
         log p2 = min(0, log 2 - m/2 max(sqrt(1 + M2) - 1 - sqrt(k/m), 0)^2)
-    the score is log p1 + log p2, plus its mean over random permutations of the n numbers. It is exactly
-    0, with gradient exactly 0, where the bounds are not violated, and negative elsewhere.
+    the score is log p1 + log p2, plus its mean over random permutations of the n numbers. It is
+    exactly 0, with gradient exactly 0, where the bounds are not violated, and negative elsewhere.
 
-    Form. "paper" is that sum. A weight for it does not transfer between sizes: outside the typical set
-    its gradient has a norm that depends on p alone, while a reward that answers to how the noise is
-    distributed has a gradient that falls with 1 / sqrt(n). "normalised" divides by sqrt(m), so that
-    one weight holds the same P(z) at every size and number of steps; 1 suits rewards of range 1.
+    Form. "paper" is that sum. A weight for it does not transfer between sizes: outside the typical
+    set its gradient has a norm that depends on p alone, while a reward that answers to how the
+    noise is distributed has a gradient that falls with 1 / sqrt(n). "normalised" divides by
+    sqrt(m), so that one weight holds the same P(z) at every size and number of steps; 1 suits
+    rewards of range 1.
 
-    The permutations depend on n alone, never on the call: the score is a fixed function of the noise.
+    The permutations depend on n alone, never on the call: the score is a fixed function of the
+    noise.
     """
 
     k: Annotated[int, Range(1, 16, step=1, help="Numbers per row of the test; 4 in the paper.")] = 4
     permutations: Annotated[
-        int, Range(1, 1000, step=1, help="Random orders in which the noise is tested; 100 in the paper.")
+        int,
+        Range(
+            1, 1000, step=1, help="Random orders in which the noise is tested; 100 in the paper."
+        ),
     ] = 100
     form: Annotated[
         str,
         Choice(
             ("normalised", "paper"),
-            help="normalised: one weight for every picture size and step count. paper: the published sum.",
+            help="normalised: one weight fits all sizes and step counts. paper: the published sum.",
         ),
     ] = "normalised"
 
@@ -59,7 +64,7 @@ class Probability:
 
     @torch.no_grad()
     def indicator(self, noise: Noise) -> Tensor:
-        """P(z), (B,): the smallest p1 or p2 over identity and permutations; near 0 is not Gaussian."""
+        """P(z), (B,): the smallest p1 or p2 of all orders; near 0 the noise is not Gaussian."""
         rows = self._rows(noise)
         own = torch.minimum(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
         shuffled = torch.minimum(*self._shuffled(rows)).amin(dim=1)
@@ -68,11 +73,13 @@ class Probability:
     def _rows(self, noise: Noise) -> Tensor:
         """Noise -> (B,n), in fp32 or better."""
         parts = [leaf.flatten(1) for leaf in noise.leaves()] or [noise.initial.flatten(1)[:, :0]]
-        rows = torch.cat([part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1)
+        rows = torch.cat(
+            [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1
+        )
         if rows.shape[1] < self.k:
             raise ValueError(
-                f"Probability: k is {self.k}, but only {rows.shape[1]} numbers of noise are optimised "
-                "per image; lower k, or optimise more of the noise."
+                f"Probability: k is {self.k}, but only {rows.shape[1]} numbers of noise are "
+                "optimised per image; lower k, or optimise more of the noise."
             )
         return rows
 
@@ -85,7 +92,7 @@ def _log_bounds(mean: Tensor, second: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """Moments (...,k) and (...,k,k) of m rows -> log p1, log p2, each (...)."""
     k = mean.shape[-1]
     log_p1 = (_LOG2 - m * mean.square().sum(-1) / (2 * k)).clamp(max=0)
-    # k x k is tiny: on the CPU every device has eigvalsh, and its gradient is v v^T, also for equal values
+    # On the CPU, because not every device has eigvalsh; its gradient v v^T needs no distinct values.
     deviation = (second - torch.eye(k, dtype=second.dtype, device=second.device)).cpu()
     m2 = torch.linalg.eigvalsh(deviation).abs().amax(-1).to(second.device)
     excess = ((1 + m2).sqrt() - 1 - math.sqrt(k / m)).clamp(min=0)

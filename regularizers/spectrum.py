@@ -26,18 +26,21 @@ class Spectrum:
     has mean 0 and variance 1. Score: -10 times the mean of max(|s| - tolerance, 0)^2 over tensors,
     channels and rings; exactly 0, with gradient exactly 0, where every |s| is within the tolerance.
 
-    Why the mean: outside the tolerance one ring's term has a gradient of norm sqrt(8) (|s| - tolerance)
-    whatever the ring's size. A reward's gradient per ring falls with the number of tensors, channels
-    and rings, and so does the mean's: one weight suits a 16 x 16 latent and SDXL's, one step and twenty.
-    At 8 tensors of 16 x 16 x 16 weight 1 is 0.0065 of the plain sum.
+    Why the mean: outside the tolerance one ring's term has a gradient of norm sqrt(8) (|s| -
+    tolerance) whatever the ring's size. A reward's gradient per ring falls with the number of
+    tensors, channels and rings, and so does the mean's: one weight suits a 16 x 16 latent and
+    SDXL's, one step and twenty. At 8 tensors of 16 x 16 x 16 weight 1 is 0.0065 of the plain sum.
 
-    Frames of a video (B,C,T,H,W) count as channels. Frequencies are in cycles per pixel, so rings are
-    round on pictures that are not square. Related: power spectrum and moments, arXiv 2509.07027.
+    Frames of a video (B,C,T,H,W) count as channels. Frequencies are in cycles per pixel, so rings
+    are round on pictures that are not square. Related: power spectrum and moments, arXiv
+    2509.07027.
     """
 
     tolerance: Annotated[
         float,
-        Range(0.0, 10.0, step=0.1, help="Deviations of the spectrum up to this many sigma are free."),
+        Range(
+            0.0, 10.0, step=0.1, help="Deviations of the spectrum up to this many sigma are free."
+        ),
     ] = 1.5
 
     def __post_init__(self) -> None:
@@ -54,9 +57,11 @@ class Spectrum:
 
     @torch.no_grad()
     def indicator(self, noise: Noise) -> Tensor:
-        """The worst |s| of any ring, (B,): about 4 to 7 for Gaussian noise, 50 when it was hacked."""
+        """The worst |s| of any ring, (B,): about 4 to 7 for Gaussian noise, 50 when hacked."""
         worst = [deviation.abs().amax(dim=(1, 2)) for deviation in _deviations(noise)]
-        return torch.stack([noise.initial.new_zeros(noise.initial.shape[0]).float(), *worst]).amax(0)
+        return torch.stack([noise.initial.new_zeros(noise.initial.shape[0]).float(), *worst]).amax(
+            0
+        )
 
 
 def _deviations(noise: Noise) -> Iterator[Tensor]:
@@ -71,7 +76,7 @@ def _deviations(noise: Noise) -> Iterator[Tensor]:
 
 @lru_cache(maxsize=8)
 def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Averages over rings: (H (W/2+1), rings) weights on rfft2's coefficients, and sqrt(2/N) of each ring.
+    """(H (W/2+1), rings) weights that average rfft2's coefficients, and sqrt(2/N) of each ring.
 
     A matrix product, because a scatter's order of summation changes from run to run on a GPU.
     """

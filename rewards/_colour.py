@@ -27,8 +27,8 @@ def luma(image: Tensor) -> Tensor:
 def oklab(image: Tensor) -> Tensor:
     """(B,3,...) sRGB in [0,1] -> (B,3,...) OKLab: lightness in [0,1], a and b within about 0.3.
 
-    Ottosson 2020, with one departure: the cube root is taken of x + 0.001 and rescaled to keep 0 and
-    1. That bounds the gradient at black (a cube root's is infinite there), keeps the chroma of
+    Ottosson 2020, with one departure: the cube root is taken of x + 0.001 and rescaled to keep 0
+    and 1. That bounds the gradient at black (a cube root's is infinite there), keeps the chroma of
     near-black noise small, and moves lightness towards CIELAB's, as Ottosson's own toe does.
     """
     flat = image.flatten(2)

@@ -12,10 +12,11 @@ from ..dno.fields import Range, check_fields
 class Brightness:
     """Pulls the mean pixel value towards a target.
 
-    Score: -|mean - target| of the sRGB values, in [-1, 0]; 0 at the target, so that -0.1 means "off by
-    a tenth of the way from black to white". The pull is equally strong at every distance; the kink at
-    the target costs nothing, because the best iterate is kept and not the last. For a soft landing
-    lower the learning rate. At the ends of the range the target does not matter: 1 climbs, 0 descends.
+    Score: -|mean - target| of the sRGB values, in [-1, 0]; 0 at the target, so that -0.1 means
+    "off by a tenth of the way from black to white". The pull is equally strong at every distance;
+    the kink at the target costs nothing, because the best iterate is kept and not the last. For a
+    soft landing lower the learning rate. At the ends of the range the target does not matter: 1
+    climbs, 0 descends.
     """
 
     target: Annotated[

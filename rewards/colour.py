@@ -16,9 +16,9 @@ class Colour:
 
     Each pixel counts 1 / (1 + d^2 / tolerance^2), where d is its distance from the colour in OKLab
     (hue and chroma in full, lightness by its own factor). Score: the mean over pixels, in (0, 1];
-    read it as the share of the picture in that colour. A share leaves the rest of the picture alone,
-    where the distance of the mean colour would tint everything; its long tail still pulls pixels
-    that are far off.
+    read it as the share of the picture in that colour. A share leaves the rest of the picture
+    alone, where the distance of the mean colour would tint everything; its long tail still pulls
+    pixels that are far off.
     """
 
     colour: Annotated[
@@ -26,11 +26,21 @@ class Colour:
     ] = "#3366cc"
     tolerance: Annotated[
         float,
-        Range(0.02, 1.0, step=0.01, help="OKLab distance at which a pixel counts half; red to orange is 0.2."),
+        Range(
+            0.02,
+            1.0,
+            step=0.01,
+            help="OKLab distance at which a pixel counts half; red to orange is 0.2.",
+        ),
     ] = 0.2
     lightness: Annotated[
         float,
-        Range(0.0, 1.0, step=0.05, help="How much lightness counts: 0 takes any shade of the hue, 1 this one."),
+        Range(
+            0.0,
+            1.0,
+            step=0.05,
+            help="How much lightness counts: 0 takes any shade of the hue, 1 this one.",
+        ),
     ] = 0.5
     differentiable = True
 

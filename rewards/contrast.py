@@ -22,7 +22,12 @@ class Contrast:
 
     target: Annotated[
         float,
-        Range(0.0, 1.0, step=0.01, help="Contrast to reach: 0 is flat, 0.5 a photograph, 1 black on white."),
+        Range(
+            0.0,
+            1.0,
+            step=0.01,
+            help="Contrast to reach: 0 is flat, 0.5 a photograph, 1 black on white.",
+        ),
     ] = 1.0
     differentiable = True
 

@@ -9,9 +9,9 @@ from torch import Tensor
 class Darkness:
     """Darkens the picture without an end.
 
-    Score: 1 - the mean of the sRGB values, in [0, 1]; 1 is a black picture. Direct Noise Optimization
-    (arXiv 2405.18881, section 5) uses it to show reward hacking: drive it without a regularizer and
-    the subject melts into black.
+    Score: 1 - the mean of the sRGB values, in [0, 1]; 1 is a black picture. Direct Noise
+    Optimization (arXiv 2405.18881, section 5) uses it to show reward hacking: drive it without a
+    regularizer and the subject melts into black.
     """
 
     differentiable = True

@@ -1,0 +1,50 @@
+"""Pictures, and an instance of any reward, for the tests that hold for all of them."""
+
+import dataclasses
+
+import torch
+
+from ComfyUI_DNO.dno.fields import Image, Mask, fields_of
+from ComfyUI_DNO.dno.noise import Noise
+
+
+def picture(batch=2, height=24, width=32, seed=0, dtype=torch.float32):
+    """Smooth random colour pictures away from black and white: (B,3,H,W)."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 4, 5, generator=generator, dtype=torch.float64)
+    smooth = torch.nn.functional.interpolate(
+        coarse, (height, width), mode="bilinear", align_corners=True
+    )
+    grain = torch.rand(batch, 3, height, width, generator=generator, dtype=torch.float64)
+    return (0.1 + 0.65 * smooth + 0.15 * grain).to(dtype)
+
+
+def mask(height=24, width=32):
+    """A feathered disc off the centre: (1,H,W)."""
+    y = torch.linspace(-1, 1, height)[:, None] + 0.3
+    x = torch.linspace(-1, 1, width) - 0.2
+    return (2 - 3 * torch.hypot(x, y)).clamp(0, 1)[None]
+
+
+def build(cls, **values):
+    """`cls` with its defaults, and an example for each picture or mask that it needs."""
+    examples = {}
+    for name, (metadata, default) in fields_of(cls).items():
+        if isinstance(metadata, Image) and default is dataclasses.MISSING:
+            examples[name] = picture(1, seed=7)
+        elif isinstance(metadata, Mask) and default is dataclasses.MISSING:
+            examples[name] = mask()
+    return cls(**(examples | values))
+
+
+def gaussian(batch, *shape, count=1, scale=1.0, shift=0.0, seed=0, dtype=torch.float32):
+    """Noise of `count` tensors (B, *shape), drawn from N(shift, scale^2)."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randn(batch, *shape, generator=generator) for _ in range(count)]
+    first, *others = [(scale * draw + shift).to(dtype) for draw in draws]
+    return Noise(first, others)
+
+
+def gradients(regularizer, noise):
+    """The gradient of the summed score with respect to each leaf."""
+    return torch.autograd.grad(regularizer(noise).sum(), noise.leaves())

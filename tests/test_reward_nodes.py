@@ -1,0 +1,222 @@
+"""The nodes that the bridge makes of rewards and regularizers, and the nodes that combine them."""
+
+import dataclasses
+import inspect
+from typing import Annotated
+
+import pytest
+import torch
+from comfy_api.latest import io
+
+from ComfyUI_DNO.dno.fields import Choice, Colour, Image, Mask, Range, Switch, fields_of
+from ComfyUI_DNO.dno.objective import Objective, Weighted
+from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
+from ComfyUI_DNO.regularizers import REGULARIZERS
+from ComfyUI_DNO.rewards import REWARDS, Brightness, Darkness
+
+from .examples import build, mask, picture
+
+NODES = [*rewards.NODES, *regularizers.NODES, *combine.NODES]
+BRIDGED = list(zip(rewards.NODES + regularizers.NODES, REWARDS + REGULARIZERS, strict=True))
+
+every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+every_pair = pytest.mark.parametrize("node, cls", BRIDGED, ids=lambda value: value.__name__)
+
+
+def values_of(node, cls):
+    """What ComfyUI hands to the node: its widgets' defaults, and pictures for its sockets."""
+    values = {}
+    for given in node.GET_SCHEMA().inputs:
+        if isinstance(given, io.Image.Input):
+            values[given.id] = picture(1).movedim(1, -1)
+        elif isinstance(given, io.Mask.Input):
+            values[given.id] = mask()
+        elif hasattr(given, "default"):
+            values[given.id] = given.default
+    return values
+
+
+@every_node
+def test_every_node_says_what_it_is(node):
+    info = node.GET_NODE_INFO_V1()
+    assert info["name"] == node.__name__
+    assert info["name"].isascii() and info["name"].startswith("DNO")
+    assert info["category"] in ("sampling/DNO/rewards", "sampling/DNO/regularizers")
+    assert info["description"].endswith(".")
+    assert info["output"] in (["DNO_REWARD"], ["DNO_REGULARIZER"])
+    for group in info["input"].values():
+        for name, (_, options) in group.items():
+            assert options.get("tooltip"), name
+            if "min" in options:
+                assert options["min"] <= options["default"] <= options["max"], name
+                assert options["step"] > 0
+
+
+def test_node_ids_are_unique():
+    assert len({node.GET_SCHEMA().node_id for node in NODES}) == len(NODES)
+
+
+@every_pair
+def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
+    kind = "Reward" if cls in REWARDS else "Regularizer"
+    made = node.GET_SCHEMA()
+    assert made.node_id == f"DNO{cls.__name__}{kind}"
+    assert made.display_name.replace(" ", "") == cls.__name__ + kind
+    assert made.category == f"sampling/DNO/{kind.lower()}s"
+    assert made.description == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
+    assert [given.id for given in made.inputs] == [*fields_of(cls), "weight"]
+    assert made.inputs[-1].default == 1.0
+
+
+@every_pair
+def test_executing_a_node_gives_one_named_weighted_term(node, cls):
+    with torch.inference_mode():
+        (terms,) = node.execute(**(values_of(node, cls) | {"weight": 2.5})).result
+    ((name, term),) = terms.items()
+    assert name == bridge.term_name(cls)
+    assert term.weight == 2.5
+    assert isinstance(term.score, cls)
+
+
+@pytest.mark.parametrize(
+    "node, cls", [pair for pair in BRIDGED if pair[1] in REWARDS], ids=lambda value: value.__name__
+)
+def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
+    with torch.inference_mode():
+        values = {
+            name: value.clone() if isinstance(value, torch.Tensor) else value
+            for name, value in values_of(node, cls).items()
+        }
+        (terms,) = node.execute(**values).result
+    (term,) = terms.values()
+    if cls.differentiable:
+        image = picture().requires_grad_()
+        term.score(image).sum().backward()
+        assert image.grad.abs().sum() > 0
+
+
+@every_node
+def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
+    from pathlib import Path
+
+    page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
+    made = node.GET_SCHEMA()
+    assert page.startswith(f"# {made.display_name}\n")
+    for given in made.inputs:
+        assert f"`{given.id}`" in page
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Everything:
+    """One field of each kind."""
+
+    image: Annotated[torch.Tensor, Image(help="a picture")]
+    count: Annotated[int, Range(1, 9, step=2, help="a whole number")] = 3
+    share: Annotated[float, Range(0, 1, step=0.1, help="a number")] = 0.5
+    way: Annotated[str, Choice(("up", "down"), help="a choice")] = "down"
+    on: Annotated[bool, Switch(help="a switch")] = True
+    tint: Annotated[str, Colour(help="a colour")] = "#123456"
+    area: Annotated[torch.Tensor | None, Mask(help="a mask")] = None
+    differentiable = True
+
+
+def test_each_kind_of_field_becomes_its_widget_or_socket():
+    node = bridge.reward_node(Everything)
+    found = node.GET_NODE_INFO_V1()["input"]
+    required, optional = found["required"], found["optional"]
+    assert required["image"] == ("IMAGE", {"tooltip": "a picture"})
+    assert optional["area"] == ("MASK", {"tooltip": "a mask"})
+    kind, options = required["count"]
+    assert kind == "INT" and all(isinstance(options[key], int) for key in ("min", "max", "step"))
+    kind, options = required["share"]
+    assert kind == "FLOAT" and isinstance(options["max"], float)
+    assert required["way"][1]["options"] == ["up", "down"]
+    assert required["on"][0] == "BOOLEAN"
+    assert required["tint"][0] == "STRING"
+
+
+def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
+    with torch.inference_mode():
+        image, area = torch.rand(2, 5, 7, 4), torch.rand(5, 7)
+        (terms,) = bridge.reward_node(Everything).execute(weight=1.0, image=image, area=area).result
+    score = terms["everything"].score
+    assert score.image.shape == (2, 3, 5, 7)
+    assert torch.equal(score.image[1, 2], image[1, :, :, 2])
+    assert score.area.shape == (1, 5, 7)
+    assert not score.image.is_inference() and not score.area.is_inference()
+
+
+def test_the_layout_of_images_goes_there_and_back():
+    image = torch.rand(2, 5, 7, 3)
+    assert torch.equal(schema.to_bhwc(schema.to_image(image)), image)
+    grey = schema.to_image(torch.rand(1, 5, 7, 1))
+    assert grey.shape == (1, 3, 5, 7) and torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_names_are_split_into_words():
+    assert bridge.words("BlackAndWhite") == "Black And White"
+    assert bridge.words("JPEGSize") == "JPEG Size"
+    assert bridge.term_name(type("JPEGSize", (), {})) == "JPEG size"
+
+
+def test_keywords_that_this_comfyui_does_not_know_are_dropped():
+    widget = schema.supported(io.Float.Input, "mu", default=0.5, not_yet_invented=True)
+    assert widget.default == 0.5
+    made = schema.schema(node_id="A", display_name="B", not_yet_invented=1)
+    assert made.display_name == "B"
+
+
+def test_a_bad_value_reaches_the_user_as_one_sentence():
+    colour = next(node for node in rewards.NODES if node.__name__ == "DNOColourReward")
+    with pytest.raises(ValueError, match="write it as #rrggbb"):
+        colour.execute(weight=1.0, colour="blue", tolerance=0.2, lightness=0.5)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1, 0, 4, 3), torch.full((1, 4, 4, 3), float("nan"))])
+def test_an_empty_or_broken_picture_is_explained(value):
+    checked = dataclasses.make_dataclass(
+        "Checked",
+        [("image", Annotated[torch.Tensor, Image(help="x")])],
+        namespace={"__post_init__": bridge_check, "__doc__": "Checks."},
+        frozen=True,
+    )
+    with pytest.raises(ValueError, match="^Checked: image (has shape|contains NaN)"):
+        bridge.reward_node(checked).execute(weight=1.0, image=value)
+
+
+def bridge_check(instance):
+    from ComfyUI_DNO.dno.fields import check_fields
+
+    check_fields(instance)
+
+
+def test_combining_rewards_multiplies_weights_and_keeps_names():
+    light, dark = Brightness(0.9), Darkness()
+    (terms,) = combine.DNOCombineRewards.execute(
+        reward_1={"brightness": Weighted(2.0, light)},
+        reward_2={"darkness": Weighted(1.0, dark), "brightness": Weighted(1.0, light)},
+        reward_4=None,
+        weight_1=0.5,
+        weight_2=-3.0,
+        weight_3=1.0,
+        weight_4=1.0,
+    ).result
+    assert {name: term.weight for name, term in terms.items()} == {
+        "brightness": 1.0,
+        "darkness": -3.0,
+        "brightness 2": -3.0,
+    }
+    image = picture()
+    total, scores = Objective(terms).reward(image)
+    assert list(scores) == list(terms)
+    torch.testing.assert_close(total, -2 * light(image) - 3 * dark(image))
+
+
+def test_combined_rewards_combine_again():
+    one = combine.DNOCombineRewards.execute(reward_1={"a": Weighted(2.0, Darkness())}, weight_1=2.0)
+    (terms,) = combine.DNOCombineRewards.execute(reward_1=one.result[0], weight_1=2.0).result
+    assert terms["a"].weight == 8.0
+
+
+def test_every_example_can_be_built():
+    assert all(build(cls) for cls in REWARDS)
