@@ -1,1 +1,13 @@
 """The nodes: the only layer that imports ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import combine, options, regularizers, rewards, sampler
+
+
+class DNOExtension(ComfyExtension):
+    """Every node of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        modules = (sampler, options, rewards, regularizers, combine)
+        return [node for module in modules for node in module.NODES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import comfy.utils
@@ -53,9 +54,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line on the node, where a web UI is listening."""
-        from server import PromptServer
-
-        server = getattr(PromptServer, "instance", None)
+        module = sys.modules.get("server")  # not there when ComfyUI is used as a library
+        server = module and getattr(module.PromptServer, "instance", None)
         if server is not None and self._node is not None:
             server.send_progress_text(text, self._node)
 
