@@ -1,5 +1,6 @@
 """run.py's preparation and the demo's client: what they do, resume, leave alone and say."""
 
+import asyncio
 import json
 import zipfile
 
@@ -347,3 +348,13 @@ def test_the_real_server_rejects_an_unknown_node_in_a_sentence(server):
     prompt = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
     with pytest.raises(job.Failure, match="ComfyUI did not take the workflow: .*NoSuchNode"):
         server.submit(prompt)
+
+
+def test_the_real_server_has_every_node_of_the_pack(server, pack):
+    async def names():
+        extension = await pack.comfy_entrypoint()
+        return {node.GET_SCHEMA().node_id for node in await extension.get_node_list()}
+
+    wanted = asyncio.run(names())
+    assert "DNOSampler" in wanted
+    assert wanted <= set(server.object_info())
