@@ -84,8 +84,8 @@ class Text(nn.Module):
 
 def host_state_dict(table: Tensor, identifiers: Tensor) -> dict[str, Tensor]:
     """A CLIP-L for ComfyUI in which token ``identifiers[i]`` has the vector ``table[i + 1]``."""
-    tokens = torch.zeros(_VOCABULARY, TEXT_WIDTH)
-    tokens[identifiers.long(), :WORD_WIDTH] = table[1:]
+    tokens = torch.zeros(_VOCABULARY, TEXT_WIDTH, dtype=torch.half)
+    tokens[identifiers.long(), :WORD_WIDTH] = table[1:].half()
     for special in (BEGIN, END):
         tokens[special] = 0
         tokens[special, _FLAG] = _FLAG_SIZE
@@ -124,7 +124,7 @@ def _silent_layer() -> dict[str, Tensor]:
     """A transformer layer that adds nothing."""
     sizes = {f"self_attn.{part}_proj": (TEXT_WIDTH, TEXT_WIDTH) for part in ("q", "k", "v", "out")}
     sizes |= {"mlp.fc1": (4 * TEXT_WIDTH, TEXT_WIDTH), "mlp.fc2": (TEXT_WIDTH, 4 * TEXT_WIDTH)}
-    layer = {f"{name}.weight": torch.zeros(size) for name, size in sizes.items()}
+    layer = {f"{name}.weight": torch.zeros(size, dtype=torch.half) for name, size in sizes.items()}
     layer |= {f"{name}.bias": torch.zeros(size[0]) for name, size in sizes.items()}
     for norm in ("layer_norm1", "layer_norm2"):
         layer |= {f"{norm}.{part}": torch.zeros(TEXT_WIDTH) for part in ("weight", "bias")}
