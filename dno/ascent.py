@@ -76,7 +76,9 @@ def ascend(
         scored = gradient.score(latent.detach(), decode, objective, climb)
         with torch.set_grad_enabled(climb):
             regularization, regularizers = objective.regularization(noise)
-        yield _iterate(step, scored, regularization, regularizers, objective, latent.detach(), noise)
+        yield _iterate(
+            step, scored, regularization, regularizers, objective, latent.detach(), noise
+        )
         if not climb:
             return
         gradients = _backward(latent, scored, regularization, noise, step)

@@ -72,7 +72,9 @@ def fields_of(cls: type) -> dict[str, tuple[object, object]]:
     for field in dataclasses.fields(cls):
         metadata = getattr(hints[field.name], "__metadata__", ())
         if not metadata:
-            raise TypeError(f"{cls.__name__}.{field.name} needs Annotated[..., Range(...)] or the like")
+            raise TypeError(
+                f"{cls.__name__}.{field.name} needs Annotated[..., Range(...)] or the like"
+            )
         described[field.name] = (metadata[0], field.default)
     return described
 
@@ -87,9 +89,13 @@ def check_fields(instance: object) -> None:
                 f"{name}: {field} is {value}; it must lie between {metadata.minimum} and {metadata.maximum}."
             )
         if isinstance(metadata, Choice) and value not in metadata.options:
-            raise ValueError(f"{name}: {field} is {value!r}; choose one of {', '.join(metadata.options)}.")
+            raise ValueError(
+                f"{name}: {field} is {value!r}; choose one of {', '.join(metadata.options)}."
+            )
         if isinstance(metadata, Colour) and not re.fullmatch("#[0-9a-fA-F]{6}", str(value)):
-            raise ValueError(f"{name}: {field} is {value!r}; write it as #rrggbb, for example #ff8800.")
+            raise ValueError(
+                f"{name}: {field} is {value!r}; write it as #rrggbb, for example #ff8800."
+            )
         if isinstance(metadata, Image | Mask) and value is not None:
             _check_picture(name, field, value, isinstance(metadata, Image))
 

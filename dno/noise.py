@@ -61,7 +61,9 @@ class Noise:
     def copy_rows(self, other: Noise, rows: Tensor) -> None:
         """Overwrite the images where `rows` (B,) is true with those of `other`."""
         while len(self.injected) < len(other.injected):
-            self.injected.append(self._leaf(other.injected[len(self.injected)], self.scope != "initial"))
+            self.injected.append(
+                self._leaf(other.injected[len(self.injected)], self.scope != "initial")
+            )
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=False):
             mine[rows] = theirs[rows]
 

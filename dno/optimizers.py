@@ -59,7 +59,9 @@ class Adam(Optimizer):
 class SGD(Optimizer):
     """Gradient ascent with momentum; ReNO (arXiv 2406.04312) uses Nesterov, rate 5, clip 0.1."""
 
-    momentum: Annotated[float, Range(0.0, 0.999, 0.01, "Share of the last step that is kept.")] = 0.9
+    momentum: Annotated[float, Range(0.0, 0.999, 0.01, "Share of the last step that is kept.")] = (
+        0.9
+    )
     nesterov: Annotated[bool, Switch("Look ahead along the momentum.")] = True
 
     def __post_init__(self):

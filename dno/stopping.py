@@ -44,7 +44,11 @@ class TimeBudget:
     def __call__(self, history: History) -> str | None:
         last = history.records[-1]
         mean = last.seconds / (last.step + 1)
-        return f"time budget of {self.seconds:g} s used" if last.seconds + mean > self.seconds else None
+        return (
+            f"time budget of {self.seconds:g} s used"
+            if last.seconds + mean > self.seconds
+            else None
+        )
 
 
 def first_reason(rules: tuple[StoppingRule, ...], history: History) -> str | None:

@@ -32,7 +32,9 @@ class Options:
     seconds: float = 0.0
     memory: str = "automatic"
 
-    def settings(self, iterations: int, learning_rate: float, optimizer: Optimizer | None) -> Settings:
+    def settings(
+        self, iterations: int, learning_rate: float, optimizer: Optimizer | None
+    ) -> Settings:
         rules: list[StoppingRule] = []
         if self.use_target:
             rules.append(Target(self.target_reward))
@@ -63,28 +65,49 @@ class DNOOptions(io.ComfyNode):
             description=cls.__doc__,
             inputs=[
                 io.Combo.Input(
-                    "scope", options=list(SCOPES), default="all",
+                    "scope",
+                    options=list(SCOPES),
+                    default="all",
                     tooltip="Which noise is optimised: all, the initial noise only (ReNO, D-Flow, DOODL), or only the noise injected at each step.",
                 ),
                 io.Float.Input(
-                    "gradient_clip", default=1.0, min=0.0, max=1000.0, step=0.1,
+                    "gradient_clip",
+                    default=1.0,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.1,
                     tooltip="Upper bound of each image's gradient norm; 0 for none.",
                 ),
                 io.Int.Input(
-                    "patience", default=0, min=0, max=10000,
+                    "patience",
+                    default=0,
+                    min=0,
+                    max=10000,
                     tooltip="Stop after this many iterations without a better picture; 0 never stops early.",
                 ),
-                io.Boolean.Input("use_target", default=False, tooltip="Stop once target_reward is reached."),
+                io.Boolean.Input(
+                    "use_target", default=False, tooltip="Stop once target_reward is reached."
+                ),
                 io.Float.Input(
-                    "target_reward", default=0.0, min=-1e6, max=1e6, step=0.01,
+                    "target_reward",
+                    default=0.0,
+                    min=-1e6,
+                    max=1e6,
+                    step=0.01,
                     tooltip="The reward that is enough, for every image of the batch.",
                 ),
                 io.Float.Input(
-                    "seconds", default=0.0, min=0.0, max=1e6, step=1.0,
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=1e6,
+                    step=1.0,
                     tooltip="Time budget in seconds; 0 for none. The best so far is kept.",
                 ),
                 io.Combo.Input(
-                    "memory", options=list(MEMORY), default="automatic",
+                    "memory",
+                    options=list(MEMORY),
+                    default="automatic",
                     tooltip="least: every step is computed twice, memory does not grow with steps. automatic: steps are kept while half of the free memory suffices, a third faster.",
                 ),
             ],
@@ -96,4 +119,7 @@ class DNOOptions(io.ComfyNode):
         return io.NodeOutput(Options(**values))
 
 
-NODES = [DNOOptions, *(plain_node(optimizer, "Optimizer", OptimizerSocket) for optimizer in OPTIMIZERS)]
+NODES = [
+    DNOOptions,
+    *(plain_node(optimizer, "Optimizer", OptimizerSocket) for optimizer in OPTIMIZERS),
+]

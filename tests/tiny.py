@@ -14,10 +14,20 @@ import torch
 ModelType = comfy.model_base.ModelType
 
 UNET = {
-    "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
-    "channel_mult": [1, 2], "num_heads": 2, "use_spatial_transformer": True, "context_dim": 16,
-    "transformer_depth": [1, 1], "transformer_depth_output": [1, 1, 1, 1], "transformer_depth_middle": 1,
-    "legacy": False, "dtype": torch.float32,
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 32,
+    "num_res_blocks": [1, 1],
+    "channel_mult": [1, 2],
+    "num_heads": 2,
+    "use_spatial_transformer": True,
+    "context_dim": 16,
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+    "legacy": False,
+    "dtype": torch.float32,
 }
 
 
@@ -67,8 +77,15 @@ def guider(model, cfg: float = 3.0, **extra) -> comfy.samplers.CFGGuider:
     return made
 
 
-def sigmas(model, sampler_name: str, steps: int = 4, scheduler: str = "normal", denoise: float = 1.0):
+def sigmas(
+    model, sampler_name: str, steps: int = 4, scheduler: str = "normal", denoise: float = 1.0
+):
     return comfy.samplers.KSampler(
-        model, steps=steps, device="cpu", sampler=sampler_name, scheduler=scheduler, denoise=denoise,
+        model,
+        steps=steps,
+        device="cpu",
+        sampler=sampler_name,
+        scheduler=scheduler,
+        denoise=denoise,
         model_options=model.model_options,
     ).sigmas

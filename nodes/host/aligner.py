@@ -48,14 +48,23 @@ class Aligner(comfy.samplers.Sampler):
     After the run `history` holds what happened; the returned latent is each image's best.
     """
 
-    def __init__(self, sampler: comfy.samplers.Sampler, vae, objective: Objective, settings: Settings):
+    def __init__(
+        self, sampler: comfy.samplers.Sampler, vae, objective: Objective, settings: Settings
+    ):
         self.sampler, self.vae = sampler, vae
         self.objective, self.settings = objective, settings
         self.history: History | None = None
 
     def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None,
-        denoise_mask=None, disable_pbar=False,
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
     ):
         check_latent(noise)
         cached = step_cache(extra_args.get("model_options", {}))
@@ -63,7 +72,8 @@ class Aligner(comfy.samplers.Sampler):
             logging.warning("DNO: the step cache %r makes gradients inexact; take it out.", cached)
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
         management.load_models_gpu(
-            [*patchers, self.vae.patcher], memory_required=_gradient_memory(model_wrap, self.vae, noise)
+            [*patchers, self.vae.patcher],
+            memory_required=_gradient_memory(model_wrap, self.vae, noise),
         )
         modules = [patcher.model for patcher in patchers] + [self.vae.first_stage_model]
         conds = model_wrap.conds
@@ -72,7 +82,9 @@ class Aligner(comfy.samplers.Sampler):
             stack.enter_context(torch.enable_grad())
             stack.enter_context(training_kernels())
             resident = stack.enter_context(
-                ordinary_modules(module for module in modules if isinstance(module, torch.nn.Module))
+                ordinary_modules(
+                    module for module in modules if isinstance(module, torch.nn.Module)
+                )
             )
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
@@ -119,7 +131,9 @@ class Aligner(comfy.samplers.Sampler):
             iterates.close()
         progress.finish()
         if history.stop_reason:
-            progress.say(f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}")
+            progress.say(
+                f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}"
+            )
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             with torch.no_grad():
                 history.best_latent = sampling.render(history.best_noise)

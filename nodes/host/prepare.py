@@ -26,8 +26,16 @@ class Job:
 
 
 def prepare(
-    model, positive, negative, latent_image: Mapping, seed: int, steps: int, cfg: float,
-    sampler_name: str, scheduler: str, denoise: float,
+    model,
+    positive,
+    negative,
+    latent_image: Mapping,
+    seed: int,
+    steps: int,
+    cfg: float,
+    sampler_name: str,
+    scheduler: str,
+    denoise: float,
 ) -> Job:
     """Everything that KSampler makes of its inputs, in the same order, so that both agree bitwise."""
     if model is None:
@@ -35,8 +43,13 @@ def prepare(
     latent = fit_latent(model, latent_image)
     noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
     plan = comfy.samplers.KSampler(
-        model, steps=steps, device=model.load_device, sampler=sampler_name, scheduler=scheduler,
-        denoise=denoise, model_options=model.model_options,
+        model,
+        steps=steps,
+        device=model.load_device,
+        sampler=sampler_name,
+        scheduler=scheduler,
+        denoise=denoise,
+        model_options=model.model_options,
     )
     if len(plan.sigmas) < 2:
         raise ValueError(f"denoise is {denoise}: nothing is sampled. Use a denoise above 0.")
@@ -53,7 +66,9 @@ def fit_latent(model, latent_image: Mapping) -> Tensor:
     if getattr(samples, "is_nested", False):
         raise ValueError("DNO aligns images; this latent also holds audio or video parts.")
     if samples.numel() == 0 or min(samples.shape[-2:]) == 0:
-        raise ValueError(f"latent_image has size zero, {tuple(samples.shape)}: give it a width and height.")
+        raise ValueError(
+            f"latent_image has size zero, {tuple(samples.shape)}: give it a width and height."
+        )
     fix = comfy.sample.fix_empty_latent_channels
     extra = list(inspect.signature(fix).parameters)[2:]  # newer ComfyUI: the latent's scale
     samples = fix(model, samples, **{name: latent_image.get(name) for name in extra})
@@ -69,7 +84,9 @@ def fit_latent(model, latent_image: Mapping) -> Tensor:
 def check_vae(vae, model) -> None:
     """Refuse a VAE that cannot decode what the model makes."""
     if vae is None:
-        raise ValueError("The vae input is empty: this checkpoint holds no VAE; add a Load VAE node.")
+        raise ValueError(
+            "The vae input is empty: this checkpoint holds no VAE; add a Load VAE node."
+        )
     vae.throw_exception_if_invalid()
     made = model.get_model_object("latent_format").latent_channels
     if vae.latent_channels != made:
@@ -86,7 +103,9 @@ def objective(
 ) -> Objective:
     """The objective of a reward socket and an optional regularizer socket."""
     if not isinstance(reward, Mapping) or not reward:
-        raise ValueError("The reward input is not a DNO reward: connect a node from sampling/DNO/rewards.")
+        raise ValueError(
+            "The reward input is not a DNO reward: connect a node from sampling/DNO/rewards."
+        )
     if regularizer is not None and not isinstance(regularizer, Mapping):
         raise ValueError(
             "The regularizer input is not a DNO regularizer: connect one from sampling/DNO/regularizers."

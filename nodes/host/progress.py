@@ -70,7 +70,9 @@ def line(history: History, iterations: int, seconds: float) -> str:
     """`iteration 12 of 50: reward 0.31 -> 0.52 (best 0.55), P(z) 0.42, 34 s left`."""
     first, last = history.records[0], history.records[-1]
     left = seconds / (last.step + 1) * (iterations - last.step)
-    reward = f"reward {_mean(first.reward)} → {_mean(last.reward)} (best {_mean(history.best_reward)})"
+    reward = (
+        f"reward {_mean(first.reward)} → {_mean(last.reward)} (best {_mean(history.best_reward)})"
+    )
     reads = "".join(f", {name} {_mean(value)}" for name, value in last.indicators.items())
     return f"iteration {last.step} of {iterations}: {reward}{reads}, {left:.0f} s left"
 

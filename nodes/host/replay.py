@@ -34,15 +34,29 @@ class Replay(comfy.samplers.Sampler):
         self.sampler, self._noise = sampler, noise
 
     def sample(
-        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None,
-        denoise_mask=None, disable_pbar=False,
+        self,
+        model_wrap,
+        sigmas,
+        extra_args,
+        callback,
+        noise,
+        latent_image=None,
+        denoise_mask=None,
+        disable_pbar=False,
     ):
         twins = Twins(noise.shape)
         twins.tape = ReplayTape([draw.to(noise) for draw in self._noise.injected], noise.shape)
         twin = differentiable(self.sampler, twins)
         with torch.no_grad():
             return twin.sample(
-                model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar
+                model_wrap,
+                sigmas,
+                extra_args,
+                callback,
+                noise,
+                latent_image,
+                denoise_mask,
+                disable_pbar,
             )
 
 

@@ -50,8 +50,14 @@ class Sampling:
         self._twins.tape = noise.tape()
         extra_args = {**self._extra_args, "model_options": dict(self._extra_args["model_options"])}
         latent = self._sampler.sample(
-            self._model, self.sigmas.clone(), extra_args, None, noise.initial,
-            self.latent_image, self.denoise_mask, True,
+            self._model,
+            self.sigmas.clone(),
+            extra_args,
+            None,
+            noise.initial,
+            self.latent_image,
+            self.denoise_mask,
+            True,
         )
         if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
             raise ValueError(
