@@ -16,6 +16,8 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
+from .saved import OVERWRITTEN, SavedBytes, writes_allowed
+
 Call = Callable[[Tensor], tuple[Tensor, ...]]
 
 
@@ -32,7 +34,7 @@ def ordinary_tensor(tensor: Tensor) -> Tensor:
 
 
 class OrdinaryArguments(TorchFunctionMode):
-    """Hands every torch function ordinary tensors, wherever the model kept its inference tensors."""
+    """Hands every torch function ordinary tensors, wherever the model keeps inference tensors."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         args, kwargs = tree_map_only(Tensor, _unless_in_place(func), (args, kwargs or {}))
@@ -46,7 +48,7 @@ def _unless_in_place(func) -> Callable[[Tensor], Tensor]:
 
 # What autograd says -> what makes the same call differentiable.
 REMEDIES: dict[str, Callable[[], AbstractContextManager]] = {
-    "modified by an inplace operation": torch.autograd.graph.allow_mutation_on_saved_tensors,
+    OVERWRITTEN: writes_allowed,
     "Inference tensors cannot be saved": OrdinaryArguments,
 }
 
@@ -115,7 +117,8 @@ class Recomputer:
 
     def _pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         leaf = x.detach().requires_grad_()
-        count = _SavedBytes(self.resident) if self.bytes_per_call is None else nullcontext()
+        uncounted = self.bytes_per_call is None and not self.remedies
+        count = SavedBytes(self.resident) if uncounted else nullcontext()
         with torch.enable_grad():
             with count:
                 outputs = call(leaf.clone())  # the call may write into its input
@@ -128,7 +131,7 @@ class Recomputer:
                 return None
             wanted, given = zip(*pairs, strict=True)
             (result,) = torch.autograd.grad(wanted, leaf, given, allow_unused=True)
-        if isinstance(count, _SavedBytes):
+        if isinstance(count, SavedBytes):
             self.bytes_per_call = count.bytes
         return result
 
@@ -146,19 +149,3 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx, *gradients):
         (x,) = ctx.saved_tensors
         return None, None, ctx.recomputer.pull(ctx.call, x, gradients)
-
-
-class _SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that autograd keeps for backward, each storage once, weights not at all."""
-
-    def __init__(self, resident: frozenset[int]):
-        self._seen = set(resident)
-        self.bytes = 0
-        super().__init__(self._pack, lambda tensor: tensor)
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor
