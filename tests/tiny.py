@@ -32,15 +32,13 @@ UNET = {
 
 
 def randomise(module: torch.nn.Module, seed: int = 0, scale: float = 1.0) -> None:
-    """Well-scaled random weights, zero-initialised ones included."""
+    """Well-scaled random weights, those that are zero at the start included."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            fan = parameter[0].numel() if parameter.ndim > 1 else 4
-            values = torch.randn(parameter.shape, generator=generator) * scale / fan**0.5
-            if parameter.ndim == 1:
-                values = values * 0.1 + (1.0 if parameter.numel() > 1 else 0.0) * 0
-            parameter.copy_(values)
+            values = torch.randn(parameter.shape, generator=generator)
+            fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
+            parameter.copy_(values * scale / fan_in**0.5)
 
 
 def patcher(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
@@ -60,8 +58,14 @@ def unet(prediction=ModelType.EPS, seed: int = 0) -> comfy.model_patcher.ModelPa
 
 def vae(channels: int = 4, seed: int = 1) -> comfy.sd.VAE:
     """A random TAESD decoder and encoder, loaded as ComfyUI loads one."""
+    torch.manual_seed(seed)
     net = comfy.taesd.taesd.TAESD(latent_channels=channels)
-    randomise(net, seed, scale=1.5)
+    randomise(net, seed, scale=1.4)
+    last = list(net.taesd_decoder.children())[-1]
+    with torch.no_grad():  # pictures around mid-grey, few saturated
+        last.bias.zero_()
+        last.weight.mul_(0.1 / net.taesd_decoder(3 * torch.randn(2, channels, 8, 8)).std())
+        last.bias.fill_(0.5)
     return comfy.sd.VAE(sd=dict(net.state_dict()))
 
 
