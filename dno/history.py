@@ -1,7 +1,8 @@
-"""What happened: one record per iteration, the best of each image, and a thinned film of the pictures."""
+"""What happened: a record per iteration, the best of each image, a thinned film of the pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -51,49 +52,65 @@ class Film:
 class History:
     """Records of every iteration so far and, per image, the best iterate by the whole objective.
 
+    stop_reason: why it ended early, in words for the user; empty when every iteration was done.
     best_step, best_score, best_reward: (B,); best_latent, best_image: the best of each image;
-    best_noise: the noise that gives them.
+    best_noise: the noise that gives them. All of them are empty before the first iterate.
     """
 
     def __init__(self, film: Film | None = None):
         self.records: list[Record] = []
-        self.film = film or Film()
-        self.stop_reason = ""
+        self.film: Film = film or Film()
+        self.stop_reason: str = ""
         self.best_step: Tensor = torch.empty(0, dtype=torch.long)
+        self.best_score: Tensor = torch.empty(0)
+        self.best_reward: Tensor = torch.empty(0)
+        self.best_latent: Tensor = torch.empty(0)
+        self.best_image: Tensor | None = None
+        self.best_noise: Noise = Noise(torch.empty(0))
 
     def add(self, iterate: Iterate, seconds: float) -> Tensor:
-        """Take in one iterate; return which images (B,) improved."""
-        cpu = {name: value.float().cpu() for name, value in iterate.terms.items()}
-        indicators = {name: value.float().cpu() for name, value in iterate.indicators.items()}
-        score, reward = iterate.score.float().cpu(), iterate.reward.float().cpu()
-        self.records.append(Record(iterate.step, seconds, score, reward, cpu, indicators))
+        """Take in one iterate, `seconds` after the start; return which images (B,) improved."""
+        record = Record(
+            iterate.step,
+            seconds,
+            _numbers(iterate.score),
+            _numbers(iterate.reward),
+            {name: _numbers(value) for name, value in iterate.terms.items()},
+            {name: _numbers(value) for name, value in iterate.indicators.items()},
+        )
+        self.records.append(record)
         if iterate.image is not None:
             self.film.add(iterate.step, iterate.image)
         if len(self.records) == 1:
-            return self._first(iterate, score, reward)
-        better = score > self.best_score
+            return self._first(iterate, record)
+        better = record.score > self.best_score
         if better.any():
-            self._replace(iterate, better, score, reward)
+            self._replace(iterate, record, better)
         return better
 
-    def _first(self, iterate: Iterate, score: Tensor, reward: Tensor) -> Tensor:
-        self.best_score, self.best_reward = score.clone(), reward.clone()
-        self.best_step = torch.zeros(len(score), dtype=torch.long)
+    def _first(self, iterate: Iterate, record: Record) -> Tensor:
+        self.best_score, self.best_reward = record.score.clone(), record.reward.clone()
+        self.best_step = torch.full((len(record.score),), record.step, dtype=torch.long)
         self.best_latent = iterate.latent.clone()
         self.best_image = None if iterate.image is None else iterate.image.clone()
-        self.best_noise: Noise = iterate.noise.snapshot()
-        return torch.ones(len(score), dtype=torch.bool)
+        self.best_noise = iterate.noise.snapshot()
+        return torch.ones(len(record.score), dtype=torch.bool)
 
-    def _replace(self, iterate: Iterate, rows: Tensor, score: Tensor, reward: Tensor) -> None:
-        self.best_score[rows], self.best_reward[rows] = score[rows], reward[rows]
-        self.best_step[rows] = iterate.step
+    def _replace(self, iterate: Iterate, record: Record, rows: Tensor) -> None:
+        self.best_score[rows], self.best_reward[rows] = record.score[rows], record.reward[rows]
+        self.best_step[rows] = record.step
         on_device = rows.to(iterate.latent.device)
         self.best_latent[on_device] = iterate.latent[on_device]
         if self.best_image is not None and iterate.image is not None:
             self.best_image[on_device] = iterate.image[on_device]
         self.best_noise.copy_rows(iterate.noise, on_device)
 
-    def at_best(self, read) -> Tensor:
+    def at_best(self, read: Callable[[Record], Tensor]) -> Tensor:
         """Per image, `read(record)` (B,) at that image's best step."""
-        by_step = {record.step: read(record) for record in self.records}
-        return torch.stack([by_step[int(step)][i] for i, step in enumerate(self.best_step)])
+        by_step = {record.step: record for record in self.records}
+        best = enumerate(self.best_step.tolist())
+        return torch.stack([read(by_step[step])[image] for image, step in best])
+
+
+def _numbers(values: Tensor) -> Tensor:
+    return values.detach().float().cpu()
