@@ -33,6 +33,10 @@ def ordinary_tensor(tensor: Tensor) -> Tensor:
         return alias.set_(storage, offset, tensor.size(), tensor.stride())
 
 
+class GradientCutError(ValueError):
+    """A call that was to be differentiated gave an output without a gradient."""
+
+
 class OrdinaryArguments(TorchFunctionMode):
     """Hands every torch function ordinary tensors, wherever the model keeps inference tensors."""
 
@@ -127,6 +131,10 @@ class Recomputer:
                 for output, gradient in zip(outputs, gradients, strict=True)
                 if gradient is not None and output.requires_grad
             ]
+            if not any(output.requires_grad for output in outputs):
+                raise GradientCutError(
+                    "The model cannot be differentiated: its output passes no gradient to its input."
+                )
             if not pairs:
                 return None
             wanted, given = zip(*pairs, strict=True)

@@ -18,7 +18,7 @@ from ...dno.objective import Objective, TermError
 from ...dno.optimizers import Adam, Optimizer
 from ...dno.stopping import StoppingRule, first_reason
 from .decode import Decoder
-from .guards import step_cache, training_kernels
+from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
 from .progress import Progress, line
 from .sampling import Sampling
@@ -86,6 +86,8 @@ class Aligner(comfy.samplers.Sampler):
                     module for module in modules if isinstance(module, torch.nn.Module)
                 )
             )
+            network = model_wrap.inner_model.diffusion_model
+            stack.enter_context(refuse_cut_gradients(network))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]

@@ -8,7 +8,10 @@ from contextlib import contextmanager
 import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
+import torch
 from comfy.ldm.modules.attention import attention_pytorch
+
+from ...dno.recompute import GradientCutError
 
 STEP_CACHES = ("easycache", "lazycache", "teacache", "tea_cache", "first_block_cache")
 
@@ -48,6 +51,27 @@ def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
         is_model_options=True,
     )
     return options
+
+
+@contextmanager
+def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
+    """Refuse a network whose output has lost the gradient; the sampler's own part would hide it."""
+
+    def check(module, arguments, output) -> None:
+        wanted = torch.is_grad_enabled() and any(
+            isinstance(x, torch.Tensor) and x.requires_grad for x in arguments
+        )
+        if wanted and isinstance(output, torch.Tensor) and not output.requires_grad:
+            raise GradientCutError(
+                "This model cannot be differentiated: its network passes no gradient. Use it without "
+                "TensorRT, Nunchaku or other compiled parts."
+            )
+
+    handle = network.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def attention_is_opaque() -> bool:
