@@ -4,7 +4,6 @@ Test modules import the pack as `ComfyUI_DNO` (`from ComfyUI_DNO.dno import nois
 own modules by their names (`import comfy.samplers`, `import nodes`), at their top.
 """
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -19,42 +18,13 @@ if not os.environ.get("COMFYUI_PATH") or not (COMFYUI / "main.py").exists():
 # The root may be on sys.path only while run.py loads: its `nodes` would hide ComfyUI's.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT)]
 import run  # noqa: E402
-
-sys.path[0] = str(COMFYUI.resolve())
-
-
-def _start_comfyui() -> None:
-    """What ComfyUI's main.py does before its server: read the flags, set the folders."""
-    arguments, sys.argv = sys.argv, [sys.argv[0], "--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args
-    import folder_paths
-    import torch
-
-    sys.argv = arguments
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-    for name in ("input", "output", "temp", "user"):
-        folder = DATA / name
-        folder.mkdir(parents=True, exist_ok=True)
-        getattr(folder_paths, f"set_{name}_directory")(str(folder))
-
-
-def _load_pack():
-    """As nodes.load_custom_node does it, under a name that tests can import."""
-    spec = importlib.util.spec_from_file_location("ComfyUI_DNO", ROOT / "__init__.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
+from tools import inside  # noqa: E402
 
 _prefix = Path(sys.prefix).parent  # of the environment that run.py made
 HOME = run.Home.of(_prefix if (_prefix / "prepared.json").exists() else ROOT / ".comfyui")
 DATA = HOME.root / "tests"
-_start_comfyui()
-PACK = _load_pack()
+inside.start_comfyui(DATA)
+PACK = inside.load_pack()
 
 
 @pytest.fixture(scope="session")
@@ -88,13 +58,9 @@ def demo_checkpoint(comfy) -> str:
 
 
 @pytest.fixture(scope="session")
-def demo_model(demo_checkpoint):
+def demo_model(comfy):
     """(model, clip, vae), loaded as in a workflow: in inference mode, so inference tensors."""
-    import nodes
-    import torch
-
-    with torch.inference_mode():
-        return nodes.CheckpointLoaderSimple().load_checkpoint(demo_checkpoint)
+    return inside.load_checkpoint(run.demo_checkpoint(HOME))
 
 
 @pytest.fixture(scope="session")
