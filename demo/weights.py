@@ -31,7 +31,8 @@ def read_weights(path: str | Path = WEIGHTS) -> Weights:
     for name, tensor in stored.items():
         if name.endswith(_BYTES):
             plain = name.removesuffix(_BYTES)
-            whole[plain] = tensor.float() * stored[plain + _SCALE].float()
+            product = tensor.float() * stored[plain + _SCALE].float()
+            whole[plain] = product.half().float()  # as the checkpoint holds it
         elif not name.endswith(_SCALE):
             whole[name] = tensor if tensor.dtype == torch.int32 else tensor.float()
     return Weights(
