@@ -6,39 +6,58 @@ import dataclasses
 import inspect
 import re
 import typing
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from comfy_api.latest import io
 
 from ..dno.fields import Choice, Colour, Image, Mask, Range, Switch, fields_of
-from ..dno.objective import Weighted
+from ..dno.objective import Reward, Weighted
 from .schema import CATEGORY, RegularizerSocket, RewardSocket, schema, supported, to_image, to_mask
+
+
+class Modifier(typing.Protocol):
+    """Makes a reward of a reward; `label` makes the new term's name of the old one's."""
+
+    label: str
+
+    def __call__(self, reward: Reward) -> Reward: ...
 
 
 def reward_node(reward: type) -> type[io.ComfyNode]:
     """The node `DNO<Name>Reward` of a reward class."""
-    weight = io.Float.Input(
-        "weight",
-        default=1.0,
-        min=-100.0,
-        max=100.0,
-        step=0.01,
-        tooltip="How much this reward counts against others; a negative weight turns it around.",
+    weight = _weight(
+        -100.0, 100.0, "How much this reward counts; a negative weight turns it around."
     )
-    return _node(reward, "Reward", RewardSocket, weight)
+    return _node(reward, "Reward", RewardSocket, _term(reward), after=[weight])
 
 
 def regularizer_node(regularizer: type) -> type[io.ComfyNode]:
     """The node `DNO<Name>Regularizer` of a regularizer class."""
-    weight = io.Float.Input(
-        "weight",
-        default=1.0,
-        min=0.0,
-        max=1000.0,
-        step=0.01,
-        tooltip="How strictly the noise is kept Gaussian: higher protects the picture.",
+    weight = _weight(
+        0.0, 1000.0, "How strictly the noise is kept Gaussian: higher protects the picture."
     )
-    return _node(regularizer, "Regularizer", RegularizerSocket, weight)
+    return _node(regularizer, "Regularizer", RegularizerSocket, _term(regularizer), after=[weight])
+
+
+def modifier_node(modifier: type) -> type[io.ComfyNode]:
+    """The node `DNO<Name>Reward` of a class that makes a reward of a reward."""
+
+    def deliver(built: Modifier, reward: Mapping[str, Weighted]) -> dict[str, Weighted]:
+        return {
+            built.label.format(name): Weighted(term.weight, built(term.score))
+            for name, term in reward.items()
+        }
+
+    socket = RewardSocket.Input(
+        "reward", tooltip="A reward; of several, each is changed by itself."
+    )
+    return _node(modifier, "Reward", RewardSocket, deliver, before=[socket])
+
+
+def plain_node(cls: type, kind: str, socket: type[io.ComfyTypeIO]) -> type[io.ComfyNode]:
+    """The node `DNO<Name><kind>` that hands on an instance of `cls`, such as an optimizer."""
+    return _node(cls, kind, socket, lambda built: built)
 
 
 def words(name: str) -> str:
@@ -53,58 +72,65 @@ def term_name(cls: type) -> str:
     )
 
 
-def plain_node(cls: type, kind: str, socket: type[io.ComfyTypeIO]) -> type[io.ComfyNode]:
-    """The node `DNO<Name><kind>` that hands on an instance of `cls` itself, such as an optimizer."""
-    return _node(cls, kind, socket, None)
+def _term(cls: type) -> Callable[..., dict[str, Weighted]]:
+    return lambda built, weight: {term_name(cls): Weighted(weight, built)}
+
+
+def _weight(lowest: float, highest: float, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        "weight", default=1.0, min=lowest, max=highest, step=0.01, tooltip=tooltip
+    )
 
 
 def _node(
-    term: type, kind: str, socket: type[io.ComfyTypeIO], weight: io.Float.Input | None
+    cls: type,
+    kind: str,
+    socket: type[io.ComfyTypeIO],
+    deliver: Callable[..., object],
+    before: Sequence[io.Input] = (),
+    after: Sequence[io.Input] = (),
 ) -> type[io.ComfyNode]:
-    """`term` as a node; `kind` is the last word of its id, its display name and its category."""
-    described = fields_of(term)
-    inputs = [_input(term, name, *described[name]) for name in described]
-    inputs += [weight] if weight else []
-    node_id = f"DNO{term.__name__}{kind}"
+    """`cls` as a node; `kind` is the last word of its id, its display name and its category.
+
+    `deliver(instance, **values of the inputs before and after the fields)` gives the output.
+    """
+    described = fields_of(cls)
+    fields = [_input(cls, name, *described[name]) for name in described]
+    node_id, title = f"DNO{cls.__name__}{kind}", f"{words(cls.__name__)} {kind}"
 
     class Node(io.ComfyNode):
         @classmethod
-        def define_schema(cls) -> io.Schema:
+        def define_schema(node) -> io.Schema:
             return schema(
                 node_id=node_id,
-                display_name=f"{words(term.__name__)} {kind}",
+                display_name=title,
                 category=f"{CATEGORY}/{kind.lower()}s",
-                description=_summary(term),
+                description=_summary(cls),
                 search_aliases=["DNO", "Direct Noise Optimization", kind.lower()],
-                inputs=inputs,
+                inputs=[*before, *fields, *after],
                 outputs=[socket.Output(display_name=kind.lower())],
             )
 
         @classmethod
-        def execute(cls, weight: float | None = None, **values: object) -> io.NodeOutput:
-            built = _build(term, values)
-            if weight is None:
-                return io.NodeOutput(built)
-            return io.NodeOutput({term_name(term): Weighted(weight, built)})
+        def execute(node, **values: object) -> io.NodeOutput:
+            own = {name: values.pop(name) for name in described if name in values}
+            with torch.inference_mode(False), torch.no_grad():
+                return io.NodeOutput(deliver(_build(cls, own), **values))
 
     Node.__name__ = Node.__qualname__ = node_id
-    Node.__doc__ = inspect.getdoc(term)
+    Node.__doc__ = inspect.getdoc(cls)
     return Node
 
 
 def _build(cls: type, values: dict[str, object]) -> object:
     """`cls` from a node's values, with pictures as (B,3,H,W) that autograd may use."""
     described = fields_of(cls)
-    with torch.inference_mode(False), torch.no_grad():
-        ready = {}
-        for name, value in values.items():
-            metadata = described[name][0]
-            if isinstance(metadata, Image) and value is not None:
-                value = to_image(typing.cast(torch.Tensor, value))
-            elif isinstance(metadata, Mask) and value is not None:
-                value = to_mask(typing.cast(torch.Tensor, value))
-            ready[name] = value
-        return cls(**ready)
+    convert = {Image: to_image, Mask: to_mask}
+    ready = {}
+    for name, value in values.items():
+        prepare = convert.get(type(described[name][0]))
+        ready[name] = prepare(value) if prepare and value is not None else value
+    return cls(**ready)
 
 
 def _summary(cls: type) -> str:

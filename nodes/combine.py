@@ -1,4 +1,4 @@
-"""Nodes that add weighted groups of terms; chain them for more than four."""
+"""Nodes of several rewards or regularizers; chain them for more than four."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from comfy_api.latest import io
 
 from ..dno.objective import Weighted, combine
+from ..rewards import Minimum
 from .schema import CATEGORY, RegularizerSocket, RewardSocket, schema
 
 _PLACES = 4
@@ -36,7 +37,31 @@ class DNOCombineRegularizers(io.ComfyNode):
         return io.NodeOutput(_combine(values, "regularizer"))
 
 
-def _schema(cls: type, title: str, socket: type[io.ComfyTypeIO], kind: str) -> io.Schema:
+class DNOMinimumReward(io.ComfyNode):
+    """Lifts the worst of several rewards first."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        softness = io.Float.Input(
+            "softness",
+            default=0.1,
+            min=0.0,
+            max=100.0,
+            step=0.01,
+            tooltip="Smaller differences of weighted scores are shared out; 0 lifts the lowest.",
+        )
+        return _schema(cls, "Minimum Reward", RewardSocket, "reward", softness)
+
+    @classmethod
+    def execute(cls, softness: float, **values: object) -> io.NodeOutput:
+        terms = _combine(values, "reward")
+        name = f"lowest of {', '.join(terms)}"
+        return io.NodeOutput({name: Weighted(1.0, Minimum(terms, softness))})
+
+
+def _schema(
+    cls: type, title: str, socket: type[io.ComfyTypeIO], kind: str, *more: io.Input
+) -> io.Schema:
     lowest = -100.0 if kind == "reward" else 0.0
     inputs: list[io.Input] = []
     for place in range(1, _PLACES + 1):
@@ -64,7 +89,7 @@ def _schema(cls: type, title: str, socket: type[io.ComfyTypeIO], kind: str) -> i
         category=f"{CATEGORY}/{kind}s",
         description=cls.__doc__,
         search_aliases=["DNO", "weighted sum", "mix", "add"],
-        inputs=inputs,
+        inputs=[*inputs, *more],
         outputs=[socket.Output(display_name=kind)],
     )
 
@@ -78,4 +103,4 @@ def _combine(values: Mapping[str, object], kind: str) -> dict[str, Weighted]:
     return combine(*groups)
 
 
-NODES = [DNOCombineRewards, DNOCombineRegularizers]
+NODES = [DNOCombineRewards, DNOCombineRegularizers, DNOMinimumReward]

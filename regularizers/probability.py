@@ -92,7 +92,7 @@ def _log_bounds(mean: Tensor, second: Tensor, m: int) -> tuple[Tensor, Tensor]:
     """Moments (...,k) and (...,k,k) of m rows -> log p1, log p2, each (...)."""
     k = mean.shape[-1]
     log_p1 = (_LOG2 - m * mean.square().sum(-1) / (2 * k)).clamp(max=0)
-    # On the CPU, because not every device has eigvalsh; its gradient v v^T needs no distinct values.
+    # On the CPU: not every device has eigvalsh. Its gradient v v^T needs no distinct values.
     deviation = (second - torch.eye(k, dtype=second.dtype, device=second.device)).cpu()
     m2 = torch.linalg.eigvalsh(deviation).abs().amax(-1).to(second.device)
     excess = ((1 + m2).sqrt() - 1 - math.sqrt(k / m)).clamp(min=0)

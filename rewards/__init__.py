@@ -1,13 +1,63 @@
 """Rewards: one per file, image (B,3,H,W) sRGB in [0,1] -> scores (B,), higher is better.
 
-To add one, write its file and name it here; see README.md beside this file.
+Modifiers, also one per file, make a reward of a reward. To add either, write its file and name it
+here; see README.md beside this file.
 """
 
+from .black_and_white import BlackAndWhite
 from .brightness import Brightness
+from .clamp import Clamp
 from .colour import Colour
+from .composition import Composition
 from .contrast import Contrast
+from .crop import Crop
 from .darkness import Darkness
+from .edges import Edges
+from .file_size import FileSize
+from .jpeg_compressibility import JPEGCompressibility
+from .jpeg_incompressibility import JPEGIncompressibility
+from .layout import Layout
+from .mask import Mask
+from .minimum import Minimum
+from .negate import Negate
+from .normalise import Normalise
+from .palette import Palette
+from .palette_size import PaletteSize
+from .saturation import Saturation
+from .sharpness import Sharpness
+from .smoothness import Smoothness
+from .symmetry import Symmetry
+from .target import Target
+from .tiling import Tiling
+from .warmth import Warmth
 
-REWARDS = (Brightness, Darkness, Contrast, Colour)
+REWARDS = (
+    Brightness,
+    Darkness,
+    Contrast,
+    Colour,
+    Saturation,
+    Warmth,
+    BlackAndWhite,
+    Palette,
+    Sharpness,
+    Smoothness,
+    Symmetry,
+    Composition,
+    Edges,
+    Layout,
+    Tiling,
+    JPEGCompressibility,
+    JPEGIncompressibility,
+    FileSize,
+    PaletteSize,
+)
 
-__all__ = ["REWARDS", *(reward.__name__ for reward in REWARDS)]
+MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)
+
+__all__ = [
+    "MODIFIERS",
+    "REWARDS",
+    "Minimum",
+    *(named.__name__ for named in REWARDS + MODIFIERS),
+]

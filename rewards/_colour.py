@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ._picture import root
+
 _LUMA = (0.2126, 0.7152, 0.0722)
 _RGB_TO_LMS = (
     (0.4122214708, 0.5363325363, 0.0514459929),
@@ -44,3 +46,9 @@ def parse_colour(text: str) -> Tensor:
     """`#rrggbb` -> (1,3,1,1) sRGB in [0,1]."""
     channels = [int(text[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     return torch.tensor(channels, dtype=torch.float64).view(1, 3, 1, 1)
+
+
+def saturation(image: Tensor) -> Tensor:
+    """(B,3,H,W) -> (B,): four times the mean OKLab chroma; 0 for grey, about 1 for pure red."""
+    chroma = root(oklab(image)[:, 1:].square().sum(dim=1))
+    return 4 * chroma.mean(dim=(1, 2))

@@ -1,4 +1,4 @@
-"""Pictures, and an instance of any reward, for the tests that hold for all of them."""
+"""Pictures, noise and an instance of any reward, for the tests that hold for all of them."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def build(cls, **values):
     examples = {}
     for name, (metadata, default) in fields_of(cls).items():
         if isinstance(metadata, Image) and default is dataclasses.MISSING:
-            examples[name] = picture(1, seed=7)
+            examples[name] = picture(2, seed=7)
         elif isinstance(metadata, Mask) and default is dataclasses.MISSING:
             examples[name] = mask()
     return cls(**(examples | values))

@@ -1,23 +1,39 @@
 """The nodes that the bridge makes of rewards and regularizers, and the nodes that combine them."""
 
 import dataclasses
+import importlib
 import inspect
+import shutil
+import sys
+import types
+from pathlib import Path
 from typing import Annotated
 
 import pytest
 import torch
 from comfy_api.latest import io
 
-from ComfyUI_DNO.dno.fields import Choice, Colour, Image, Mask, Range, Switch, fields_of
+from ComfyUI_DNO.dno.fields import (
+    Choice,
+    Colour,
+    Image,
+    Mask,
+    Range,
+    Switch,
+    check_fields,
+    fields_of,
+)
 from ComfyUI_DNO.dno.objective import Objective, Weighted
 from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
 from ComfyUI_DNO.regularizers import REGULARIZERS
-from ComfyUI_DNO.rewards import REWARDS, Brightness, Darkness
+from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Brightness, Darkness
 
 from .examples import build, mask, picture
 
 NODES = [*rewards.NODES, *regularizers.NODES, *combine.NODES]
-BRIDGED = list(zip(rewards.NODES + regularizers.NODES, REWARDS + REGULARIZERS, strict=True))
+BRIDGED = list(
+    zip(rewards.NODES + regularizers.NODES, REWARDS + MODIFIERS + REGULARIZERS, strict=True)
+)
 
 every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
 every_pair = pytest.mark.parametrize("node, cls", BRIDGED, ids=lambda value: value.__name__)
@@ -28,9 +44,11 @@ def values_of(node, cls):
     values = {}
     for given in node.GET_SCHEMA().inputs:
         if isinstance(given, io.Image.Input):
-            values[given.id] = picture(1).movedim(1, -1)
+            values[given.id] = picture(2).movedim(1, -1)
         elif isinstance(given, io.Mask.Input):
             values[given.id] = mask()
+        elif given.id == "reward":
+            values[given.id] = {"darkness": Weighted(2.5, Darkness())}
         elif hasattr(given, "default"):
             values[given.id] = given.default
     return values
@@ -58,29 +76,35 @@ def test_node_ids_are_unique():
 
 @every_pair
 def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
-    kind = "Reward" if cls in REWARDS else "Regularizer"
+    kind = "Regularizer" if cls in REGULARIZERS else "Reward"
     made = node.GET_SCHEMA()
     assert made.node_id == f"DNO{cls.__name__}{kind}"
     assert made.display_name.replace(" ", "") == cls.__name__ + kind
     assert made.category == f"sampling/DNO/{kind.lower()}s"
     assert made.description == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
-    assert [given.id for given in made.inputs] == [*fields_of(cls), "weight"]
-    assert made.inputs[-1].default == 1.0
+    own = [*fields_of(cls)]
+    inputs = ["reward", *own] if cls in MODIFIERS else [*own, "weight"]
+    assert [given.id for given in made.inputs] == inputs
 
 
 @every_pair
 def test_executing_a_node_gives_one_named_weighted_term(node, cls):
+    values = values_of(node, cls)
+    if "weight" in values:
+        assert values["weight"] == 1.0
+        values["weight"] = 2.5
     with torch.inference_mode():
-        (terms,) = node.execute(**(values_of(node, cls) | {"weight": 2.5})).result
+        (terms,) = node.execute(**values).result
     ((name, term),) = terms.items()
-    assert name == bridge.term_name(cls)
     assert term.weight == 2.5
-    assert isinstance(term.score, cls)
+    if cls in MODIFIERS:
+        assert name == build(cls).label.format("darkness") != "darkness"
+    else:
+        assert name == bridge.term_name(cls)
+        assert isinstance(term.score, cls)
 
 
-@pytest.mark.parametrize(
-    "node, cls", [pair for pair in BRIDGED if pair[1] in REWARDS], ids=lambda value: value.__name__
-)
+@every_pair
 def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
     with torch.inference_mode():
         values = {
@@ -89,7 +113,7 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
         }
         (terms,) = node.execute(**values).result
     (term,) = terms.values()
-    if cls.differentiable:
+    if cls not in REGULARIZERS and term.score.differentiable:
         image = picture().requires_grad_()
         term.score(image).sum().backward()
         assert image.grad.abs().sum() > 0
@@ -97,8 +121,6 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
 
 @every_node
 def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
-    from pathlib import Path
-
     page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
     made = node.GET_SCHEMA()
     assert page.startswith(f"# {made.display_name}\n")
@@ -177,17 +199,11 @@ def test_an_empty_or_broken_picture_is_explained(value):
     checked = dataclasses.make_dataclass(
         "Checked",
         [("image", Annotated[torch.Tensor, Image(help="x")])],
-        namespace={"__post_init__": bridge_check, "__doc__": "Checks."},
+        namespace={"__post_init__": check_fields, "__doc__": "Checks."},
         frozen=True,
     )
     with pytest.raises(ValueError, match="^Checked: image (has shape|contains NaN)"):
         bridge.reward_node(checked).execute(weight=1.0, image=value)
-
-
-def bridge_check(instance):
-    from ComfyUI_DNO.dno.fields import check_fields
-
-    check_fields(instance)
 
 
 def test_combining_rewards_multiplies_weights_and_keeps_names():
@@ -218,5 +234,48 @@ def test_combined_rewards_combine_again():
     assert terms["a"].weight == 8.0
 
 
-def test_every_example_can_be_built():
-    assert all(build(cls) for cls in REWARDS)
+def readme_example(pack):
+    """The code of the ten-line example in rewards/README.md."""
+    text = (pack / "rewards" / "README.md").read_text("utf-8")
+    return text.split("```python\n")[1].split("```")[0]
+
+
+def test_a_reward_added_to_a_pack_becomes_a_node(pack, tmp_path):
+    """The README's example, in a copy of the pack: a file and a name in the list, nothing else."""
+    root = Path(pack.__file__).parent
+    for folder in ("dno", "rewards", "regularizers", "nodes"):
+        shutil.copytree(
+            root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (tmp_path / "rewards" / "redness.py").write_text(readme_example(root), "utf-8")
+    listed = tmp_path / "rewards" / "__init__.py"
+    listed.write_text(
+        listed.read_text("utf-8")
+        .replace("from .brightness", "from .redness import Redness\nfrom .brightness")
+        .replace("REWARDS = (", "REWARDS = (\n    Redness,"),
+        "utf-8",
+    )
+    copy = types.ModuleType("ComfyUI_DNO_copy")
+    copy.__path__ = [str(tmp_path)]
+    sys.modules[copy.__name__] = copy
+    try:
+        nodes = importlib.import_module("ComfyUI_DNO_copy.nodes.rewards").NODES
+    finally:
+        for name in [name for name in sys.modules if name.startswith(copy.__name__)]:
+            del sys.modules[name]
+    redness = next(node for node in nodes if node.__name__ == "DNORednessReward")
+    assert len(nodes) == len(rewards.NODES) + 1
+    made = redness.GET_NODE_INFO_V1()
+    assert made["display_name"] == "Redness Reward"
+    assert made["description"] == "Makes the picture red."
+    assert list(made["input"]["required"]) == ["strength", "weight"]
+    (terms,) = redness.execute(strength=2.0, weight=1.0).result
+    red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert terms["redness"].score(red).tolist() == [2.0]
+    with pytest.raises(ValueError, match="Redness: strength is 11"):
+        redness.execute(strength=11.0, weight=1.0)
+
+
+def test_the_readme_lists_every_reward_and_modifier(pack):
+    text = (Path(pack.__file__).parent / "rewards" / "README.md").read_text("utf-8")
+    assert all(f"\n| {cls.__name__} |" in text for cls in REWARDS + MODIFIERS)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Range, check_fields
+from ..dno.objective import Reward
+from ._modified import Modified
+
+
+@dataclass(frozen=True)
+class Clamp:
+    """Stops caring about a reward beyond a value.
+
+    Score: that of the reward, held between `lowest` and `highest`. Beyond them there is no
+    gradient, so that other rewards have their way once this one is satisfied.
+    """
+
+    lowest: Annotated[
+        float, Range(-1e6, 1e6, step=0.01, help="Below this score all is equally bad.")
+    ] = -1e6
+    highest: Annotated[
+        float, Range(-1e6, 1e6, step=0.01, help="Above this score all is equally good.")
+    ] = 1e6
+    label = "{}, clamped"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.lowest >= self.highest:
+            raise ValueError(
+                f"Clamp: lowest is {self.lowest} and highest {self.highest}; lowest must be less."
+            )
+
+    def __call__(self, reward: Reward) -> Modified:
+        """Reward -> Reward"""
+        return Modified(reward, after=self._hold)
+
+    def _hold(self, score: Tensor) -> Tensor:
+        return score.clamp(self.lowest, self.highest)

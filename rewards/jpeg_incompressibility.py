@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Range, check_fields
+from ._encode import kilobytes
+
+
+@dataclass(frozen=True)
+class JPEGIncompressibility:
+    """Makes the picture's JPEG file large: rich in detail.
+
+    Score: the size in kB (1000 bytes), as in Direct Noise Optimization, arXiv 2405.18881, section
+    6. About 100 for a busy photograph of 512 pixels at quality 95, 5 for a flat one; it grows with
+    the number of pixels, so give it a weight of about 0.01 beside others. It has no gradient.
+    """
+
+    quality: Annotated[
+        int,
+        Range(1, 95, step=1, help="JPEG quality; 95 as in the paper, lower weighs coarse detail."),
+    ] = 95
+    differentiable = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) -> (B,)"""
+        return kilobytes(image, format="JPEG", quality=self.quality)

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..dno.objective import Reward
+from ._modified import Modified
+
+
+@dataclass(frozen=True)
+class Negate:
+    """Turns a reward around: what it liked is now avoided.
+
+    Score: minus that of the reward.
+    """
+
+    label = "not {}"
+
+    def __call__(self, reward: Reward) -> Modified:
+        """Reward -> Reward"""
+        return Modified(reward, after=torch.neg)

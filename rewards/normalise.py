@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from ..dno.fields import Image, check_fields
+from ..dno.objective import Reward
+from ._modified import Modified
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise:
+    """Brings a reward to the scale of its spread over some pictures, so that unlike rewards mix.
+
+    Score: (score - mean) / standard deviation, both over `pictures`: 0 is an average one, 1 better
+    by one standard deviation. Give it a batch of the same prompt with different seeds, from a
+    plain KSampler.
+    """
+
+    pictures: Annotated[
+        Tensor,
+        Image(help="At least two pictures of the same prompt, for example a batch of 8 seeds."),
+    ]
+    label = "{}, normalised"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if len(self.pictures) < 2:
+            raise ValueError("Normalise: pictures has one picture; give it a batch of two or more.")
+
+    @torch.no_grad()
+    def __call__(self, reward: Reward) -> Modified:
+        """Reward -> Reward; scores the pictures once."""
+        scores = reward(self.pictures).double()
+        mean, spread = scores.mean().item(), scores.std().item()
+        if not spread > 1e-9:
+            raise ValueError(
+                "Normalise: all pictures have the same score; give it pictures that differ."
+            )
+        return Modified(reward, after=lambda score: (score - mean) / spread)

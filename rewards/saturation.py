@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Range, check_fields
+from ._colour import saturation
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """Pulls the strength of the colours towards a target.
+
+    Saturation is four times the mean OKLab chroma: 0 for grey, about 1 for pure red all over, 0.2
+    to 0.5 for most photographs. Score: -|saturation - target|, in [-1.4, 0].
+    """
+
+    target: Annotated[
+        float,
+        Range(
+            0.0, 1.0, step=0.01, help="Saturation to reach: 0 is grey, 0.3 a photograph, 1 neon."
+        ),
+    ] = 1.0
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) -> (B,)"""
+        return -(saturation(image) - self.target).abs()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Range, check_fields
+from ..dno.objective import Reward
+from ._modified import Modified
+
+
+@dataclass(frozen=True)
+class Target:
+    """Pulls a reward to a value instead of upwards.
+
+    Score: minus the distance of the reward's score from `value`, on its own scale; 0 at the value.
+    """
+
+    value: Annotated[
+        float, Range(-1e6, 1e6, step=0.01, help="The score that the reward shall have.")
+    ] = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def label(self) -> str:
+        return f"{{}} to {self.value:g}"
+
+    def __call__(self, reward: Reward) -> Modified:
+        """Reward -> Reward"""
+        return Modified(reward, after=self._distance)
+
+    def _distance(self, score: Tensor) -> Tensor:
+        return -(score - self.value).abs()
