@@ -73,7 +73,7 @@ def draw(
 def _panel(frame: Frame, panel: Panel, top: float, foot: float) -> None:
     """Legend, axes, curves and dots between `top` and `foot`."""
     size, canvas = frame.size, frame.canvas
-    top = _legend(frame, panel, top, 0.45 * top + 0.55 * foot) + (1.7 if panel.dots else 0.3) * size
+    top = _legend(frame, panel, top, 0.6 * top + 0.4 * foot) + (1.7 if panel.dots else 0.3) * size
     foot -= 0.3 * size
 
     def y(scale: Scale, value: float) -> float:
@@ -125,8 +125,10 @@ def _legend(frame: Frame, panel: Panel, top: float, foot: float) -> float:
     named = [curve for curve in panel.curves if curve.legend]
     for place, curve in enumerate(named):
         width = swatch + canvas.width_of(curve.legend, size)
-        if x > size and x + width > canvas.width - 0.4 * size:
-            if y + 1.25 * size > foot:
+        full = y + 1.25 * size > foot
+        edge = canvas.width - (3.2 if full and curve is not named[-1] else 0.4) * size
+        if x > size and x + width > edge:
+            if full:
                 canvas.text(x, y, f"+ {len(named) - place}", size, MUTED)
                 break
             x, y = 0.5 * size, y + 1.25 * size

@@ -134,17 +134,23 @@ def numbers(history: History) -> dict[str, float]:
 def summary(history: History) -> str:
     """`Reward -0.52 → -0.22 at iteration 23 of 30, P(z) 0.71 → 0.25, 34 s. All iterations done.`"""
     found, steps = numbers(history), sorted(set(history.best_step.tolist()))
-    where = f"{steps[0]} to {steps[-1]}" if len(steps) > 1 else f"{steps[0]}"
-    batch = len(history.best_step)
-    text = f"Mean reward of {batch} images " if batch > 1 else "Reward "
-    text += f"{number(found['reward_start'])} → {number(found['reward_best'])}"
-    text += f", best at iteration {where} of {found['iterations']}"
-    if "probability_best" in found:
-        text += f", {PROBABILITY} {number(found['probability_start'])}"
-        text += f" → {number(found['probability_best'])}"
-    reason = history.stop_reason.rstrip(".")
-    ending = f"Stopped: {reason}." if reason else "All iterations done."
-    return f"{text}, {found['seconds']:.0f} s. {ending}"
+    batch, reason = len(history.best_step), history.stop_reason.rstrip(".")
+    parts = [
+        f"Mean reward of {batch} images " if batch > 1 else "Reward ",
+        f"{_change(found, 'reward')}, best at iteration {steps[0]}",
+        f" to {steps[-1]}" if len(steps) > 1 else "",
+        f" of {found['iterations']}",
+        f", {PROBABILITY} {_change(found, 'probability')}" if "probability_best" in found else "",
+        f", {found['seconds']:.0f} s. ",
+        f"Stopped: {reason}." if reason else "All iterations done.",
+    ]
+    return "".join(parts)
+
+
+def _change(found: dict[str, float], name: str) -> str:
+    """From its value at the start to that at the best."""
+    values = (found.get(f"{name}_{at}") for at in ("start", "best"))
+    return " → ".join("unknown" if value is None else number(value) for value in values)
 
 
 def chosen(steps: list[int], every: int, maximum: int) -> list[int]:
