@@ -44,19 +44,14 @@ def schema(**keywords: object) -> io.Schema:
 def to_image(image: Tensor) -> Tensor:
     """An IMAGE of the host, (B,H,W,C) -> (B,3,H,W) fp32 that autograd may use; alpha is dropped."""
     with torch.inference_mode(False), torch.no_grad():
-        image = image.clone() if image.is_inference() else image
-        if image.ndim == 3:
-            image = image[None]
-        image = (
-            image[..., :3] if image.shape[-1] >= 3 else image[..., :1].expand(*image.shape[:-1], 3)
-        )
-        return image.movedim(-1, 1).float().contiguous()  # BHWC -> BCHW
+        image = image[None] if image.ndim == 3 else image
+        colours = image[..., :3] if image.shape[-1] >= 3 else image[..., [0, 0, 0]]
+        return colours.movedim(-1, 1).float().clamp(0, 1).contiguous()  # BHWC -> BCHW
 
 
 def to_mask(mask: Tensor) -> Tensor:
     """A MASK of the host, (H,W), (B,H,W) or (B,1,H,W) -> (B,H,W) fp32 that autograd may use."""
     with torch.inference_mode(False), torch.no_grad():
-        mask = mask.clone() if mask.is_inference() else mask
         return mask.reshape(-1, *mask.shape[-2:]).float().clamp(0, 1).contiguous()
 
 

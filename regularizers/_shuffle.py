@@ -36,11 +36,10 @@ def _cut(rows: Tensor, k: int) -> Tensor:
 @lru_cache(maxsize=2)
 def _shuffles(n: int, count: int) -> tuple[Tensor, Tensor]:
     """(count,n) int32 shuffles of range(n) and their inverses, on the CPU; fixed by n and count."""
-    with torch.inference_mode(False):
-        generator = torch.Generator().manual_seed(_SEED)
-        forth = torch.stack([torch.randperm(n, generator=generator).int() for _ in range(count)])
-        order = torch.arange(n, dtype=torch.int32).expand(count, -1)
-        return forth, torch.empty_like(forth).scatter_(1, forth.long(), order)
+    generator = torch.Generator().manual_seed(_SEED)
+    forth = torch.stack([torch.randperm(n, generator=generator).int() for _ in range(count)])
+    order = torch.arange(n, dtype=torch.int32).expand(count, -1)
+    return forth, torch.empty_like(forth).scatter_(1, forth.long(), order)
 
 
 def _pairs(permutations: int) -> dict[int, list[int]]:

@@ -63,6 +63,13 @@ def test_the_orders_are_distinct_permutations_of_everything(permutations):
     assert len({order.tobytes() for order in found}) == permutations
 
 
+@pytest.mark.parametrize("permutations", [1, 2, 3, 100, 111])
+def test_no_shuffle_is_composed_with_itself(permutations):
+    pairs = _pairs(permutations)
+    assert all(first not in seconds for first, seconds in pairs.items())
+    assert sum(map(len, pairs.values())) == permutations
+
+
 def test_the_orders_mix_like_independent_ones():
     """Variance of a statistic over composed orders, against its exact value for random ones."""
     values = gaussian(1, 1, 1, 4096).initial.detach().flatten().numpy()

@@ -114,7 +114,7 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
         (terms,) = node.execute(**values).result
     (term,) = terms.values()
     if cls not in REGULARIZERS and term.score.differentiable:
-        image = picture().requires_grad_()
+        image = picture(dtype=torch.float64).requires_grad_()  # no conversion hides the reference
         term.score(image).sum().backward()
         assert image.grad.abs().sum() > 0
 
@@ -171,6 +171,9 @@ def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
 def test_the_layout_of_images_goes_there_and_back():
     image = torch.rand(2, 5, 7, 3)
     assert torch.equal(schema.to_bhwc(schema.to_image(image)), image)
+    with torch.inference_mode():
+        assert not schema.to_image(torch.rand(1, 1, 1, 3)).is_inference()
+        assert not schema.to_mask(torch.rand(1, 1, 1)).is_inference()
     grey = schema.to_image(torch.rand(1, 5, 7, 1))
     assert grey.shape == (1, 3, 5, 7) and torch.equal(grey[:, 0], grey[:, 2])
 
