@@ -1,4 +1,4 @@
-"""The loop: noise in, one `Iterate` out per iteration; the caller's `for` body decides everything else."""
+"""The loop: noise in, one `Iterate` out per iteration; the caller's `for` body decides the rest."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _backward(
     scale = upper.flatten(1).float().abs().amax(dim=1)
     if not scale.any():
         raise NoGradientError(
-            f"The reward has no gradient at iteration {step}: it does not change with the image here "
-            "(a constant or stepwise reward, or a target that is already reached)."
+            f"The reward has no gradient at iteration {step}: it does not change with the image "
+            "here (a constant or stepwise reward, or a target that is already reached)."
         )
     unit = upper.float() / _rows(scale.where(scale > 0, torch.ones_like(scale)), upper)
     lower = torch.autograd.grad(latent, leaves, unit.to(latent.dtype), allow_unused=True)

@@ -86,7 +86,8 @@ def check_fields(instance: object) -> None:
         value = getattr(instance, field)
         if isinstance(metadata, Range) and not metadata.minimum <= value <= metadata.maximum:
             raise ValueError(
-                f"{name}: {field} is {value}; it must lie between {metadata.minimum} and {metadata.maximum}."
+                f"{name}: {field} is {value}; it must lie between {metadata.minimum} and "
+                f"{metadata.maximum}."
             )
         if isinstance(metadata, Choice) and value not in metadata.options:
             raise ValueError(

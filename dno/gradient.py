@@ -19,7 +19,7 @@ from .objective import Objective
 
 @dataclass(frozen=True)
 class Scored:
-    """The reward of a sample. `pull()` gives d(reward)/d(latent), once; reward (B,), image (B,3,H,W)."""
+    """The reward (B,) of a sample, its image (B,3,H,W); `pull()` gives d(reward)/d(latent) once."""
 
     reward: Tensor
     terms: dict[str, Tensor]

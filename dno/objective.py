@@ -49,7 +49,7 @@ class Weighted:
 
 @dataclass(frozen=True)
 class Objective:
-    """`sum of weight x reward(image) + sum of weight x regularizer(noise)`, every term by its name."""
+    """`sum of weight x reward(image) + sum of weight x regularizer(noise)`, each term by name."""
 
     rewards: Mapping[str, Weighted]
     regularizers: Mapping[str, Weighted] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Objective:
 
 
 def combine(*parts: tuple[float, Mapping[str, Weighted]]) -> dict[str, Weighted]:
-    """Add weighted groups of terms into one; a name used twice gets a number, so both stay readable."""
+    """Add weighted groups of terms into one; a name used twice gets a number."""
     combined: dict[str, Weighted] = {}
     for weight, terms in parts:
         for name, term in terms.items():

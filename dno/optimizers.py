@@ -80,7 +80,10 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class Langevin(Optimizer):
-    """Langevin ascent that leaves N(0, I) invariant: sqrt(1-g) z + eta g grad + sqrt(g) xi (ORIGEN)."""
+    """Langevin ascent, which leaves N(0, I) invariant by itself (ORIGEN).
+
+    z <- sqrt(1 - gamma) z + learning_rate gradient + sqrt(gamma) xi, with fresh noise xi.
+    """
 
     gamma: Annotated[float, Range(0.0, 1.0, 0.001, "Share of the noise that is redrawn.")] = 0.002
     seed: Annotated[int, Range(0, 2**32 - 1, 1, "Seed of the redrawn noise.")] = 0

@@ -133,7 +133,7 @@ class Recomputer:
             ]
             if not any(output.requires_grad for output in outputs):
                 raise GradientCutError(
-                    "The model cannot be differentiated: its output passes no gradient to its input."
+                    "The model cannot be differentiated: its output has lost the gradient."
                 )
             if not pairs:
                 return None

@@ -1,4 +1,4 @@
-"""When to stop before the last iteration. Each rule looks at the history and gives a reason or None."""
+"""When to stop early: each rule looks at the history and gives a reason or None."""
 
 from __future__ import annotations
 

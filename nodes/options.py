@@ -68,7 +68,10 @@ class DNOOptions(io.ComfyNode):
                     "scope",
                     options=list(SCOPES),
                     default="all",
-                    tooltip="Which noise is optimised: all, the initial noise only (ReNO, D-Flow, DOODL), or only the noise injected at each step.",
+                    tooltip=(
+                        "Which noise is optimised: all, the initial noise only (ReNO, D-Flow, "
+                        "DOODL), or only the noise injected at each step."
+                    ),
                 ),
                 io.Float.Input(
                     "gradient_clip",
@@ -83,7 +86,10 @@ class DNOOptions(io.ComfyNode):
                     default=0,
                     min=0,
                     max=10000,
-                    tooltip="Stop after this many iterations without a better picture; 0 never stops early.",
+                    tooltip=(
+                        "Stop after this many iterations without a better picture; 0 never "
+                        "stops early."
+                    ),
                 ),
                 io.Boolean.Input(
                     "use_target", default=False, tooltip="Stop once target_reward is reached."
@@ -108,7 +114,11 @@ class DNOOptions(io.ComfyNode):
                     "memory",
                     options=list(MEMORY),
                     default="automatic",
-                    tooltip="least: every step is computed twice, memory does not grow with steps. automatic: steps are kept while half of the free memory suffices, a third faster.",
+                    tooltip=(
+                        "least: every step is computed twice, memory does not grow with steps. "
+                        "automatic: steps are kept while half of the free memory suffices, a "
+                        "third faster."
+                    ),
                 ),
             ],
             outputs=[OptionsSocket.Output(display_name="options")],

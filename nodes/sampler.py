@@ -14,73 +14,11 @@ from ..regularizers import Probability, Spectrum
 from .host.aligner import Aligner, Settings
 from .host.prepare import Job, check_vae, objective, prepare
 from .host.replay import FixedNoise, Replay
+from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
 from .options import Options
-from .schema import (
-    CATEGORY,
-    HistorySocket,
-    OptimizerSocket,
-    OptionsSocket,
-    RegularizerSocket,
-    RewardSocket,
-    schema,
-    supported,
-)
+from .schema import CATEGORY, HistorySocket, schema
 
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
-
-
-def _what_climbs() -> list[io.Input]:
-    return [
-        io.Vae.Input("vae", tooltip="The VAE of this model: each picture is decoded to be scored."),
-        RewardSocket.Input(
-            "reward", tooltip="What the picture should become. Combine Rewards adds several."
-        ),
-    ]
-
-
-def _how_it_climbs() -> list[io.Input]:
-    return [
-        io.Int.Input(
-            "iterations",
-            default=30,
-            min=0,
-            max=10000,
-            tooltip="How often the noise is improved. 0 gives KSampler's picture. One costs about three samplings.",
-        ),
-        io.Float.Input(
-            "learning_rate",
-            default=0.03,
-            min=0.0,
-            max=100.0,
-            step=0.001,
-            round=False,
-            tooltip="How far the noise moves per iteration. Higher is faster and strays further from the first picture.",
-        ),
-    ]
-
-
-def _extras() -> list[io.Input]:
-    return [
-        RegularizerSocket.Input(
-            "regularizer",
-            optional=True,
-            tooltip="Keeps the noise Gaussian, and with it the picture's subject. Spectrum is a good start.",
-        ),
-        supported(
-            OptimizerSocket.Input,
-            "optimizer",
-            optional=True,
-            advanced=True,
-            tooltip="How the gradient moves the noise: Adam if nothing is connected.",
-        ),
-        supported(
-            OptionsSocket.Input,
-            "options",
-            optional=True,
-            advanced=True,
-            tooltip="Stopping rules, gradient clipping, memory and what part of the noise is optimised.",
-        ),
-    ]
 
 
 class DNOSampler(io.ComfyNode):
@@ -97,7 +35,7 @@ class DNOSampler(io.ComfyNode):
             category=CATEGORY,
             description=" ".join((cls.__doc__ or "").split()),
             search_aliases=["direct noise optimization", "reward", "align", "KSampler"],
-            inputs=[*_like_ksampler(), *_how_it_climbs(), *_extras()],
+            inputs=[*like_ksampler(), *how_it_climbs(), *extras()],
             outputs=[
                 io.Latent.Output(
                     display_name="latent", tooltip="The best of each image, for VAE Decode."
@@ -108,7 +46,10 @@ class DNOSampler(io.ComfyNode):
                 io.Noise.Output(display_name="noise", tooltip="The optimised initial noise."),
                 io.Sampler.Output(
                     display_name="sampler",
-                    tooltip="Replays the optimised noise of each step; with noise, in SamplerCustomAdvanced, it gives the same picture.",
+                    tooltip=(
+                        "Replays the optimised noise of each step; with noise, in "
+                        "SamplerCustomAdvanced, it gives the same picture."
+                    ),
                 ),
             ],
         )
@@ -161,7 +102,7 @@ class DNOSampler(io.ComfyNode):
 
 
 def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
-    """Run the job with its noise climbing; the best latent, as KSampler hands it on, and the history."""
+    """Run the job with its noise climbing: the best latent, as KSampler gives it; the history."""
     aligner = Aligner(job.sampler, vae, climbed, settings)
     samples = job.guider.sample(
         job.noise,
@@ -176,63 +117,8 @@ def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
     return samples.to(comfy.model_management.intermediate_device()), aligner.history
 
 
-def _like_ksampler() -> list[io.Input]:
-    return [
-        io.Model.Input(
-            "model",
-            tooltip="The model that draws; LoRA, ControlNet and other patches stay in force.",
-        ),
-        io.Conditioning.Input("positive", tooltip="What the picture shows."),
-        io.Conditioning.Input("negative", tooltip="What the picture should not show."),
-        io.Latent.Input("latent_image", tooltip="The latent to draw on; empty for text to image."),
-        *_what_climbs(),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Seed of the first noise: iteration 0 is KSampler's picture of this seed.",
-        ),
-        io.Int.Input(
-            "steps",
-            default=20,
-            min=1,
-            max=10000,
-            tooltip="Sampling steps. Fewer are faster at every iteration; 8 to 20 is usual here.",
-        ),
-        io.Float.Input(
-            "cfg",
-            default=8.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            round=0.01,
-            tooltip="How strongly the prompt counts. 1 needs one evaluation of the model instead of two.",
-        ),
-        io.Combo.Input(
-            "sampler_name",
-            options=comfy.samplers.KSampler.SAMPLERS,
-            tooltip="Ancestral and SDE samplers give more noise to optimise; all of them have exact gradients.",
-        ),
-        io.Combo.Input(
-            "scheduler",
-            options=comfy.samplers.KSampler.SCHEDULERS,
-            tooltip="How the noise level falls.",
-        ),
-        io.Float.Input(
-            "denoise",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Below 1 the picture in latent_image is kept in part.",
-        ),
-    ]
-
-
 class DNOSamplerCustom(io.ComfyNode):
-    """Turns any SAMPLER into one that improves its noise, for SamplerCustom and SamplerCustomAdvanced."""
+    """A SAMPLER that improves its own noise, for SamplerCustom and SamplerCustomAdvanced."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -244,9 +130,9 @@ class DNOSamplerCustom(io.ComfyNode):
             search_aliases=["direct noise optimization", "SamplerCustomAdvanced"],
             inputs=[
                 io.Sampler.Input("sampler", tooltip="The sampler whose noise is optimised."),
-                *_what_climbs(),
-                *_how_it_climbs(),
-                *_extras(),
+                *what_climbs(),
+                *how_it_climbs(),
+                *extras(),
             ],
             outputs=[
                 io.Sampler.Output(

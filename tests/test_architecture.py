@@ -22,7 +22,7 @@ names = [str(path.relative_to(ROOT)) for path in FILES]
 
 
 def imports(path: Path) -> list[tuple[str, ...]]:
-    """Every import of a file as the parts of an absolute name; ours start with a folder of LAYERS."""
+    """Every import of a file as the parts of its name; ours start with a folder of LAYERS."""
     package = path.relative_to(ROOT).parent.parts
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -60,10 +60,12 @@ def test_the_plain_layers_load_without_comfyui():
         "import sys, types, importlib, torch\n"
         f"pack = types.ModuleType('pack'); pack.__path__ = [{str(ROOT)!r}]\n"
         "sys.modules['pack'] = pack\n"
-        "before = (torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed())\n"
+        "def state():\n"
+        "    return torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed()\n"
+        "before = state()\n"
         "for name in ('dno.ascent', 'dno.stopping', 'rewards', 'regularizers'):\n"
         "    importlib.import_module('pack.' + name)\n"
-        "assert before == (torch.get_default_dtype(), torch.is_grad_enabled(), torch.initial_seed())\n"
+        "assert before == state()\n"
         "assert not [name for name in sys.modules if name.split('.')[0] == 'comfy']\n"
     )
     run = subprocess.run(

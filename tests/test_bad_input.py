@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from ComfyUI_DNO.dno.ascent import NonFiniteError
 from ComfyUI_DNO.dno.objective import TermError, Weighted
 
 from . import tiny
-from .test_sampler_node import REWARD, Failing, Tilt, assert_untouched, ksampler, run, state
+from .test_sampler_node import Failing, Tilt, assert_untouched, ksampler, run, state
 from .test_sampler_node import parts as parts  # the fixture
 
 EMPTY = {"samples": torch.zeros(2, 4, 8, 8)}
@@ -72,7 +73,7 @@ def test_a_sentence(parts, inputs, sentence):
 def test_a_vae_of_another_model(parts):
     with torch.inference_mode():
         other = tiny.vae(channels=16)
-    with pytest.raises(ValueError, match="16 channels and the model makes 4"):
+    with pytest.raises(ValueError, match="16 channels, the model makes 4"):
         run(parts, vae=other)
 
 

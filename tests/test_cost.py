@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.sample
 import pytest
 import torch
+
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Weighted
 from ComfyUI_DNO.nodes.options import Options

@@ -6,6 +6,7 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
+
 from ComfyUI_DNO.dno.ascent import ascend
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Objective, Weighted
@@ -67,8 +68,14 @@ def ours():
         found["rewards"] = []
         with torch.enable_grad():
             for iterate in ascend(
-                sampling.render, decode, objective, noise,
-                optimizer=Adam(), learning_rate=RATE, iterations=ITERATIONS, clip=1e-3,
+                sampling.render,
+                decode,
+                objective,
+                noise,
+                optimizer=Adam(),
+                learning_rate=RATE,
+                iterations=ITERATIONS,
+                clip=1e-3,
             ):
                 found["rewards"].append(iterate.reward.clone())
                 found.setdefault("noise", noise.snapshot())
@@ -83,8 +90,12 @@ def _diffusers(steps: int = 8):
     """diffusers' DDIM scheduler and its noise levels as ComfyUI's sigmas."""
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading",
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        timestep_spacing="leading",
     )
     scheduler.set_timesteps(steps)
     alphas = scheduler.alphas_cumprod[scheduler.timesteps]

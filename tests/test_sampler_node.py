@@ -1,4 +1,4 @@
-"""The DNO Sampler as a user runs it: in inference mode, beside KSampler, and nothing left behind."""
+"""The DNO Sampler as a user runs it: in inference mode, beside KSampler, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import nodes
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
+
 from ComfyUI_DNO.dno.objective import Weighted
 from ComfyUI_DNO.dno.optimizers import SGD
 from ComfyUI_DNO.nodes.options import Options

@@ -1,4 +1,4 @@
-"""Direct Noise Optimization as a ComfyUI sampler: it takes the place of the sampler it differentiates."""
+"""Direct Noise Optimization as a ComfyUI sampler, in place of the one that it differentiates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION
 
 @dataclass(frozen=True)
 class Settings:
-    """How the noise climbs. `record_share` is the share of free memory that recorded calls may use."""
+    """How the noise climbs; recorded calls may use `record_share` of the free memory."""
 
     iterations: int = 50
     learning_rate: float = 0.01
@@ -42,8 +42,10 @@ class Settings:
 
 
 class Aligner(comfy.samplers.Sampler):
-    """`guider.sample(noise, latent, Aligner(sampler, ...), sigmas)`: loading, conditioning, CFG, hooks,
-    masks and cleanup stay ComfyUI's, and the model lives through every iteration and its backward.
+    """`guider.sample(noise, latent, Aligner(sampler, ...), sigmas)` aligns.
+
+    Loading, conditioning, CFG, hooks, masks and cleanup stay ComfyUI's, and the model lives through
+    every iteration and its backward.
 
     After the run `history` holds what happened; the returned latent is each image's best.
     """
@@ -151,7 +153,7 @@ def check_latent(noise: Tensor) -> None:
     """Refuse what cannot be aligned yet, in a sentence."""
     if noise.ndim == 5 and noise.shape[2] > 1:
         raise ValueError(
-            f"DNO aligns single images, and this latent has {noise.shape[2]} frames: use a length of 1."
+            f"DNO aligns single images; this latent has {noise.shape[2]} frames: use a length of 1."
         )
     if noise.ndim not in (4, 5):
         raise ValueError(f"DNO aligns images, and this latent has shape {tuple(noise.shape)}.")

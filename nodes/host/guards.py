@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
+import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_patcher
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from torch.overrides import TorchFunctionMode
 
 from ...dno.recompute import GradientCutError
 
+try:
+    import comfy_kitchen
+    import comfy_kitchen.backends.eager
+except ImportError:  # ComfyUI before 2026
+    comfy_kitchen = None
+
 STEP_CACHES = ("easycache", "lazycache", "teacache", "tea_cache", "first_block_cache")
+FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
 
 
 @contextmanager
-def training_kernels() -> Iterator[None]:
+def training_kernels(training: bool = True) -> Iterator[None]:
     """Newer ComfyUI picks fused kernels without a backward unless it believes to be training."""
     management = comfy.model_management
     missing = object()
     before = getattr(management, "in_training", missing)
-    management.in_training = True
+    management.in_training = training
     try:
         yield
     finally:
@@ -32,24 +42,59 @@ def training_kernels() -> Iterator[None]:
             management.in_training = before
 
 
-def differentiable_attention(function, *args, **kwargs):
-    """torch's attention whatever the user chose: sage, flash and int8 kernels have no backward."""
-    return attention_pytorch(*args, **kwargs)
+class PlainKernels(TorchFunctionMode):
+    """comfy-kitchen's fused ops as the plain torch that they stand for: those have no backward."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        space, _, name = getattr(func, "_qualified_op_name", "").partition("::")
+        if space == "comfy_kitchen" and name.startswith(FUSED):
+            func = getattr(comfy_kitchen.backends.eager, name, func)
+        return func(*args, **(kwargs or {}))
+
+
+def kernels(executor, *args):
+    """With a gradient, kernels that have one; without, the user's own: his pictures bit for bit."""
+    if not torch.is_grad_enabled():
+        with training_kernels(False):
+            return executor(*args)
+    with PlainKernels() if comfy_kitchen else nullcontext():
+        return executor(*args)
+
+
+def attention(chosen: Callable | None) -> Callable:
+    """The user's attention, with torch's in its place where a gradient is wanted and it has none.
+
+    chosen: the override that the model carries already. Sage, flash and int8 have no backward.
+    """
+
+    def attend(function, q, k, v, *args, **kwargs):
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+        if not (differentiated and (_is_opaque(function) or _is_opaque(chosen))):
+            own = functools.partial(chosen, function) if chosen else function
+            result = own(q, k, v, *args, **kwargs)
+            if result.requires_grad or not differentiated:
+                return result
+        return attention_pytorch(q, k, v, *args, **kwargs)
+
+    return attend
 
 
 def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
     """A copy of the run's model options whose denoiser calls go through `calc_cond_batch`."""
     options = comfy.model_patcher.create_model_options_clone(model_options)
+    options.pop("multigpu_clones", None)  # its threads have no gradient: one device does it all
     transformer = options.setdefault("transformer_options", {})
-    if "optimized_attention_override" not in transformer and attention_is_opaque():
-        transformer["optimized_attention_override"] = differentiable_attention
-    comfy.patcher_extension.add_wrapper_with_key(
-        comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
-        "comfyui-dno",
-        calc_cond_batch,
-        options,
-        is_model_options=True,
-    )
+    chosen = transformer.get("optimized_attention_override")
+    if chosen is not None or attention_is_opaque():
+        transformer["optimized_attention_override"] = attention(chosen)
+    for wrapper in (calc_cond_batch, kernels):
+        comfy.patcher_extension.add_wrapper_with_key(
+            comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
+            "comfyui-dno",
+            wrapper,
+            options,
+            is_model_options=True,
+        )
     return options
 
 
@@ -63,8 +108,8 @@ def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
         )
         if wanted and isinstance(output, torch.Tensor) and not output.requires_grad:
             raise GradientCutError(
-                "This model cannot be differentiated: its network passes no gradient. Use it without "
-                "TensorRT, Nunchaku or other compiled parts."
+                "This model cannot be differentiated: its network passes no gradient. Use it "
+                "without TensorRT, Nunchaku or other compiled parts."
             )
 
     handle = network.register_forward_hook(check)
@@ -75,10 +120,12 @@ def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
 
 
 def attention_is_opaque() -> bool:
-    """Whether the chosen attention kernel has no backward pass."""
-    from comfy.ldm.modules import attention
+    """Whether the attention kernel that ComfyUI was started with has no backward pass."""
+    return _is_opaque(comfy.ldm.modules.attention.optimized_attention)
 
-    name = getattr(attention.optimized_attention, "__name__", "")
+
+def _is_opaque(function: Callable | None) -> bool:
+    name = getattr(function, "__name__", "").lower()
     return any(kind in name for kind in ("sage", "flash", "int8"))
 
 

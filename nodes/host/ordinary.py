@@ -1,4 +1,4 @@
-"""Ordinary tensors in place of the inference tensors that earlier nodes made, for the time of a run.
+"""Ordinary tensors for the time of a run, in place of the inference tensors of earlier nodes.
 
 ComfyUI runs nodes under `torch.inference_mode`, so weights, conditioning and sigmas made before us
 cannot be saved for backward. An ordinary tensor on the same storage can; nothing is copied.

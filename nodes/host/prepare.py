@@ -1,4 +1,4 @@
-"""From a user's inputs to one sampling: checks first, each failure one sentence, before any GPU work."""
+"""From a user's inputs to one sampling; each failed check is one sentence, before any GPU work."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def prepare(
     scheduler: str,
     denoise: float,
 ) -> Job:
-    """Everything that KSampler makes of its inputs, in the same order, so that both agree bitwise."""
+    """All that KSampler makes of its inputs, in the same order, so that both agree bitwise."""
     if model is None:
         raise ValueError("The model input is empty: this checkpoint holds no diffusion model.")
     latent = fit_latent(model, latent_image)
@@ -91,7 +91,7 @@ def check_vae(vae, model) -> None:
     made = model.get_model_object("latent_format").latent_channels
     if vae.latent_channels != made:
         raise ValueError(
-            f"The VAE decodes latents of {vae.latent_channels} channels and the model makes {made}: "
+            f"The VAE decodes latents of {vae.latent_channels} channels, the model makes {made}: "
             "use the VAE that belongs to this model."
         )
     if vae.output_channels != 3:
@@ -108,7 +108,8 @@ def objective(
         )
     if regularizer is not None and not isinstance(regularizer, Mapping):
         raise ValueError(
-            "The regularizer input is not a DNO regularizer: connect one from sampling/DNO/regularizers."
+            "The regularizer input is not a DNO regularizer: connect one from "
+            "sampling/DNO/regularizers."
         )
     blind = [name for name, term in reward.items() if not term.score.differentiable]
     if blind:

@@ -21,7 +21,7 @@ class FixedNoise:
         shape = tuple(input_latent["samples"].shape)
         if shape[:1] + shape[-2:] != tuple(self._initial.shape[:1] + self._initial.shape[-2:]):
             raise ValueError(
-                f"The optimised noise has shape {tuple(self._initial.shape)} and the latent {shape}: "
+                f"The optimised noise has shape {tuple(self._initial.shape)}, the latent {shape}: "
                 "use the latent size and batch of the DNO Sampler."
             )
         return self._initial
@@ -61,7 +61,7 @@ class Replay(comfy.samplers.Sampler):
 
 
 class ReplayTape(Tape):
-    """Plays draws back and refuses to go on when sampler, steps or size are not the recorded ones."""
+    """Plays draws back; refuses a sampler, size or number of steps other than the recorded."""
 
     def __init__(self, draws: list[Tensor], shape: torch.Size):
         self._draws, self._shape = iter(draws), shape
@@ -70,7 +70,7 @@ class ReplayTape(Tape):
         draw = next(self._draws, None)
         if draw is None or draw.shape != self._shape:
             raise ValueError(
-                "The replayed noise was optimised for another sampling: use the same sampler, number of "
-                "steps, latent size and batch as in the DNO Sampler."
+                "The replayed noise was optimised for another sampling: use the same sampler, "
+                "number of steps, latent size and batch as in the DNO Sampler."
             )
         return draw

@@ -61,7 +61,7 @@ class Sampling:
         )
         if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
             raise ValueError(
-                "This sampler or model cannot be differentiated: no gradient arrived at the latent. "
+                "This sampler or model cannot be differentiated: no gradient reached the latent. "
                 "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
             )
         return latent
@@ -95,7 +95,7 @@ def differentiable(sampler, twins: Twins):
 
 
 def _on_own_sigmas(function):
-    """uni_pc writes into the sigmas that autograd has saved: let it write into a copy, then tell."""
+    """uni_pc writes into sigmas that autograd has saved: let it write into a copy, then tell."""
 
     def sample(model, noise, sigmas, **options):
         own = sigmas.clone()

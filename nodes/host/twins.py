@@ -2,8 +2,8 @@
 
 k-diffusion's functions call each other by module name, so unwrapping one is not enough. A twin is
 the same code run in a copy of its module's globals, in which every function is a twin as well,
-every Gaussian draw goes over the tape, and `.detach()` and `torch.no_grad` do nothing. The host's own
-modules stay untouched.
+every Gaussian draw goes over the tape, and `.detach()` and `torch.no_grad` do nothing. The host's
+own modules stay untouched.
 """
 
 from __future__ import annotations

@@ -1,0 +1,134 @@
+"""The inputs that the DNO Sampler and its custom form share, in KSampler's words."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from .schema import OptimizerSocket, OptionsSocket, RegularizerSocket, RewardSocket, supported
+
+
+def what_climbs() -> list[io.Input]:
+    return [
+        io.Vae.Input("vae", tooltip="The VAE of this model: each picture is decoded to be scored."),
+        RewardSocket.Input(
+            "reward", tooltip="What the picture should become. Combine Rewards adds several."
+        ),
+    ]
+
+
+def how_it_climbs() -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "iterations",
+            default=30,
+            min=0,
+            max=10000,
+            tooltip=(
+                "How often the noise is improved. 0 gives KSampler's picture. One costs about "
+                "three samplings."
+            ),
+        ),
+        io.Float.Input(
+            "learning_rate",
+            default=0.03,
+            min=0.0,
+            max=100.0,
+            step=0.001,
+            round=False,
+            tooltip=(
+                "How far the noise moves per iteration. Higher is faster and strays further "
+                "from the first picture."
+            ),
+        ),
+    ]
+
+
+def extras() -> list[io.Input]:
+    return [
+        RegularizerSocket.Input(
+            "regularizer",
+            optional=True,
+            tooltip=(
+                "Keeps the noise Gaussian, and with it the picture's subject. Spectrum is a "
+                "good start."
+            ),
+        ),
+        supported(
+            OptimizerSocket.Input,
+            "optimizer",
+            optional=True,
+            advanced=True,
+            tooltip="How the gradient moves the noise: Adam if nothing is connected.",
+        ),
+        supported(
+            OptionsSocket.Input,
+            "options",
+            optional=True,
+            advanced=True,
+            tooltip=(
+                "Stopping rules, gradient clipping, memory and what part of the noise is optimised."
+            ),
+        ),
+    ]
+
+
+def like_ksampler() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model",
+            tooltip="The model that draws; LoRA, ControlNet and other patches stay in force.",
+        ),
+        io.Conditioning.Input("positive", tooltip="What the picture shows."),
+        io.Conditioning.Input("negative", tooltip="What the picture should not show."),
+        io.Latent.Input("latent_image", tooltip="The latent to draw on; empty for text to image."),
+        *what_climbs(),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Seed of the first noise: iteration 0 is KSampler's picture of this seed.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=20,
+            min=1,
+            max=10000,
+            tooltip="Sampling steps. Fewer are faster at every iteration; 8 to 20 is usual here.",
+        ),
+        io.Float.Input(
+            "cfg",
+            default=8.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip=(
+                "How strongly the prompt counts. 1 needs one evaluation of the model instead of "
+                "two."
+            ),
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            tooltip=(
+                "Ancestral and SDE samplers give more noise to optimise; all of them have exact "
+                "gradients."
+            ),
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            tooltip="How the noise level falls.",
+        ),
+        io.Float.Input(
+            "denoise",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Below 1 the picture in latent_image is kept in part.",
+        ),
+    ]
