@@ -13,7 +13,16 @@ from comfy_api.latest import io
 
 from ..dno.fields import Choice, Colour, Image, Mask, Range, Switch, fields_of
 from ..dno.objective import Reward, Weighted
-from .schema import CATEGORY, RegularizerSocket, RewardSocket, schema, supported, to_image, to_mask
+from .schema import (
+    CATEGORY,
+    RegularizerSocket,
+    RewardSocket,
+    output,
+    schema,
+    supported,
+    to_image,
+    to_mask,
+)
 
 
 class Modifier(typing.Protocol):
@@ -108,7 +117,7 @@ def _node(
                 description=_summary(cls),
                 search_aliases=["DNO", "Direct Noise Optimization", kind.lower()],
                 inputs=[*before, *fields, *after],
-                outputs=[socket.Output(display_name=kind.lower())],
+                outputs=[output(socket, kind.lower())],
             )
 
         @classmethod

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..dno.objective import Weighted, combine
 from ..rewards import Minimum
-from .schema import CATEGORY, RegularizerSocket, RewardSocket, schema
+from .schema import CATEGORY, RegularizerSocket, RewardSocket, output, schema
 
 _PLACES = 4
 
@@ -90,7 +90,7 @@ def _schema(
         description=cls.__doc__,
         search_aliases=["DNO", "weighted sum", "mix", "add"],
         inputs=[*inputs, *more],
-        outputs=[socket.Output(display_name=kind)],
+        outputs=[output(socket, kind)],
     )
 
 

@@ -41,6 +41,13 @@ def schema(**keywords: object) -> io.Schema:
     return supported(io.Schema, **keywords)
 
 
+def output(socket: type[io.ComfyTypeIO], kind: str) -> io.Output:
+    """The one output of a node that makes a reward, a regularizer or an optimizer."""
+    return socket.Output(
+        display_name=kind, tooltip=f"For the {kind} input of a DNO Sampler or of another node."
+    )
+
+
 def to_image(image: Tensor) -> Tensor:
     """An IMAGE of the host, (B,H,W,C) -> (B,3,H,W) fp32 that autograd may use; alpha is dropped."""
     with torch.inference_mode(False), torch.no_grad():

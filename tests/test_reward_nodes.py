@@ -58,6 +58,7 @@ def test_every_node_says_what_it_is(node):
     assert info["category"] in ("sampling/DNO/rewards", "sampling/DNO/regularizers")
     assert info["description"].endswith(".")
     assert info["output"] in (["DNO_REWARD"], ["DNO_REGULARIZER"])
+    assert all(info["output_tooltips"])
     for group in info["input"].values():
         for name, (_, options) in group.items():
             assert options.get("tooltip"), name
