@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .gradient import Exact, Gradient, Scored
+from .gradient import Exact, Gradient, Point, Scored
 from .noise import Noise
 from .objective import Objective
 from .optimizers import Adam, Optimizer, Step
@@ -70,10 +70,11 @@ def ascend(
     update: Step | None = None
     for step in range(iterations + 1):
         climb = step < iterations
-        with torch.set_grad_enabled(climb):
+        with torch.set_grad_enabled(climb and gradient.through_sampling):
             latent = render(noise)
         _check(latent, step, "latent (the model's output)")
-        scored = gradient.score(latent.detach(), decode, objective, climb)
+        point = Point(step, latent.detach(), noise, render, decode)
+        scored = gradient.score(point, objective, climb)
         with torch.set_grad_enabled(climb):
             regularization, regularizers = objective.regularization(noise)
         yield _iterate(
@@ -110,28 +111,37 @@ def _backward(
     latent: Tensor, scored: Scored, regularization: Tensor, noise: Noise, step: int
 ) -> list[Tensor]:
     """d(objective)/d(noise) for every leaf: upper half, lower half, regularizer."""
-    upper = scored.pull()
-    _check(upper, step, "gradient of the reward")
     leaves = noise.leaves()
-    # Unit size per image keeps half-precision models from under- or overflowing; undone in fp32.
-    scale = upper.flatten(1).float().abs().amax(dim=1)
-    if not scale.any():
+    if scored.direct is None:
+        gradients = _pull_through(latent, scored.pull(), leaves, step)
+    else:
+        gradients = scored.direct()
+    if not any(bool(g.any()) for g in gradients):
         raise NoGradientError(
             f"The reward has no gradient at iteration {step}: it does not change with the image "
             "here (a constant or stepwise reward, or a target that is already reached)."
         )
-    unit = upper.float() / _rows(scale.where(scale > 0, torch.ones_like(scale)), upper)
-    lower = torch.autograd.grad(latent, leaves, unit.to(latent.dtype), allow_unused=True)
-    gradients = [
-        torch.zeros_like(leaf) if g is None else g.to(leaf.dtype) * _rows(scale, leaf)
-        for leaf, g in zip(leaves, lower, strict=True)
-    ]
     if regularization.requires_grad:
         pulls = torch.autograd.grad(regularization.sum(), leaves, allow_unused=True)
         gradients = [g if p is None else g + p for g, p in zip(gradients, pulls, strict=True)]
     for g in gradients:
         _check(g, step, "gradient of the noise")
     return gradients
+
+
+def _pull_through(latent: Tensor, upper: Tensor, leaves: list[Tensor], step: int) -> list[Tensor]:
+    """The lower half: `upper` = d(reward)/d(latent) pulled back to every leaf."""
+    _check(upper, step, "gradient of the reward")
+    # Unit size per image keeps half-precision models from under- or overflowing; undone in fp32.
+    scale = upper.flatten(1).float().abs().amax(dim=1)
+    if not scale.any():
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    unit = upper.float() / _rows(scale.where(scale > 0, torch.ones_like(scale)), upper)
+    lower = torch.autograd.grad(latent, leaves, unit.to(latent.dtype), allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if g is None else g.to(leaf.dtype) * _rows(scale, leaf)
+        for leaf, g in zip(leaves, lower, strict=True)
+    ]
 
 
 def _clip_per_image(gradients: Sequence[Tensor], bound: float) -> None:

@@ -1,8 +1,8 @@
-"""Where the gradient of the reward with respect to the sample comes from: the upper half.
+"""Where the gradient of the reward comes from: exact, or estimated where the reward has none.
 
-The sample `x0 = render(noise)` is where two halves meet (shared design: the graph of decoder and
-reward is gone before the deep backward through the sampling starts). The lower half is linear in
-what this module returns, so it may be rescaled freely.
+The sample `x0 = render(noise)` is where two halves meet: the graphs of decoder and reward are gone
+before the deep backward through the sampling starts. The lower half is linear in what the upper
+half pulls, so it may be rescaled freely.
 """
 
 from __future__ import annotations
@@ -14,43 +14,76 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .noise import Noise
 from .objective import Objective
 
 
 @dataclass(frozen=True)
+class Point:
+    """Where a gradient is wanted: iteration, sample, its noise, and the way from noise to image."""
+
+    step: int
+    latent: Tensor
+    noise: Noise
+    render: Callable[[Noise], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+    @torch.no_grad()
+    def images(self, noise: Noise) -> Tensor:
+        """The pictures of other noise, a multiple of this point's batch."""
+        return self.decode(self.render(noise))
+
+
+@dataclass(frozen=True)
 class Scored:
-    """The reward (B,) of a sample, its image (B,3,H,W); `pull()` gives d(reward)/d(latent) once."""
+    """The reward (B,) of a sample and its image (B,3,H,W), with two ways to its gradient.
+
+    pull:   d(reward)/d(latent), to be pulled through the sampling; zeros if there is none.
+    direct: an estimate of d(reward)/d(noise) for every leaf, or None.
+    Each is called once at most, and only if the climb goes on.
+    """
 
     reward: Tensor
     terms: dict[str, Tensor]
     image: Tensor
     pull: Callable[[], Tensor]
+    direct: Callable[[], list[Tensor]] | None = None
 
 
 class Gradient(Protocol):
-    def score(
-        self, latent: Tensor, decode: Callable[[Tensor], Tensor], objective: Objective, climb: bool
-    ) -> Scored:
-        """Decode and score a detached latent; with `climb` false, `pull` is never called."""
+    """`through_sampling`: whether the sampling has to be recorded for backward."""
+
+    through_sampling: bool
+
+    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
+        """Decode and score; with `climb` false no gradient will be asked for."""
 
 
 @dataclass(frozen=True)
 class Exact:
-    """Automatic differentiation through decoder and reward."""
+    """Automatic differentiation through decoder, reward and sampling."""
 
-    def score(
-        self, latent: Tensor, decode: Callable[[Tensor], Tensor], objective: Objective, climb: bool
-    ) -> Scored:
+    through_sampling = True
+
+    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
         with torch.set_grad_enabled(climb):
-            sample = latent.detach().requires_grad_(climb)
-            image = decode(sample)
+            sample = point.latent.detach().requires_grad_(climb)
+            image = point.decode(sample)
             reward, terms = objective.reward(image)
 
         def pull() -> Tensor:
-            if not reward.requires_grad:
-                return torch.zeros_like(sample)
-            (gradient,) = torch.autograd.grad(reward.sum(), sample)
-            return gradient
+            return _derivative(reward, sample)
 
-        detached = {name: score.detach() for name, score in terms.items()}
-        return Scored(reward.detach(), detached, image.detach(), pull)
+        return Scored(reward.detach(), detached(terms), image.detach(), pull)
+
+
+def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: score.detach() for name, score in terms.items()}
+
+
+def _derivative(value: Tensor, variable: Tensor) -> Tensor:
+    """d(sum of value)/d(variable), zeros where they are not connected."""
+    if not value.requires_grad:
+        return torch.zeros_like(variable)
+    (gradient,) = torch.autograd.grad(value.sum(), variable, allow_unused=True)
+    return torch.zeros_like(variable) if gradient is None else gradient

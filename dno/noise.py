@@ -49,13 +49,10 @@ class Noise:
         with torch.no_grad():
             return Noise(self.initial, self.injected, self.scope)
 
-    def row(self, index: int) -> Noise:
-        """The noise of image `index` alone, with a batch of one."""
-        return Noise(
-            self.initial[index : index + 1],
-            [draw[index : index + 1] for draw in self.injected],
-            self.scope,
-        )
+    def split(self, batch: int) -> list[Noise]:
+        """Detached noises of `batch` images each, in order."""
+        parts = zip(*(tensor.split(batch) for tensor in self.tensors()), strict=True)
+        return [Noise(initial, injected, self.scope) for initial, *injected in parts]
 
     @torch.no_grad()
     def copy_rows(self, other: Noise, rows: Tensor) -> None:

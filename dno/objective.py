@@ -69,6 +69,12 @@ class Objective:
         """Whether every reward declares a gradient."""
         return all(term.score.differentiable for term in self.rewards.values())
 
+    def split(self) -> tuple[Objective, Objective]:
+        """Its rewards with a gradient, and those without."""
+        exact = {k: term for k, term in self.rewards.items() if term.score.differentiable}
+        blind = {k: term for k, term in self.rewards.items() if k not in exact}
+        return Objective(exact), Objective(blind)
+
 
 def combine(*parts: tuple[float, Mapping[str, Weighted]]) -> dict[str, Weighted]:
     """Add weighted groups of terms into one; a name used twice gets a number."""

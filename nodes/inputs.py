@@ -5,7 +5,14 @@ from __future__ import annotations
 import comfy.samplers
 from comfy_api.latest import io
 
-from .schema import OptimizerSocket, OptionsSocket, RegularizerSocket, RewardSocket, supported
+from .schema import (
+    GradientSocket,
+    OptimizerSocket,
+    OptionsSocket,
+    RegularizerSocket,
+    RewardSocket,
+    supported,
+)
 
 
 def what_climbs() -> list[io.Input]:
@@ -68,6 +75,16 @@ def extras() -> list[io.Input]:
             advanced=True,
             tooltip=(
                 "Stopping rules, gradient clipping, memory and what part of the noise is optimised."
+            ),
+        ),
+        supported(
+            GradientSocket.Input,
+            "gradient",
+            optional=True,
+            advanced=True,
+            tooltip=(
+                "How rewards without a gradient are climbed: Hybrid-2 if nothing is connected. "
+                "Rewards that have a gradient keep it."
             ),
         ),
     ]

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
+from ..dno.estimate import Estimated
 from ..dno.noise import SCOPES
 from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
 from .host.aligner import Settings
-from .schema import CATEGORY, OptimizerSocket, OptionsSocket, schema
+from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket, schema
 
 MEMORY = {"automatic": 0.5, "least": 0.0}
 
@@ -33,7 +34,11 @@ class Options:
     memory: str = "automatic"
 
     def settings(
-        self, iterations: int, learning_rate: float, optimizer: Optimizer | None
+        self,
+        iterations: int,
+        learning_rate: float,
+        optimizer: Optimizer | None = None,
+        gradient: Estimated | None = None,
     ) -> Settings:
         rules: list[StoppingRule] = []
         if self.use_target:
@@ -48,6 +53,7 @@ class Options:
             clip=self.gradient_clip,
             scope=self.scope,
             optimizer=optimizer or Adam(),
+            gradient=gradient,
             stopping=tuple(rules),
             record_share=MEMORY[self.memory],
         )
@@ -132,4 +138,5 @@ class DNOOptions(io.ComfyNode):
 NODES = [
     DNOOptions,
     *(plain_node(optimizer, "Optimizer", OptimizerSocket) for optimizer in OPTIMIZERS),
+    plain_node(Estimated, "Gradient", GradientSocket),
 ]

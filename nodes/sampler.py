@@ -74,9 +74,10 @@ class DNOSampler(io.ComfyNode):
         regularizer=None,
         optimizer=None,
         options=None,
+        gradient=None,
     ) -> io.NodeOutput:
         climbed = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer)
+        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         job = prepare(
             model,
             positive,
@@ -152,9 +153,10 @@ class DNOSamplerCustom(io.ComfyNode):
         regularizer=None,
         optimizer=None,
         options=None,
+        gradient=None,
     ) -> io.NodeOutput:
         climbed = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer)
+        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
 
 

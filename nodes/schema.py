@@ -19,6 +19,7 @@ CATEGORY = "sampling/DNO"
 RewardSocket = io.Custom("DNO_REWARD")
 RegularizerSocket = io.Custom("DNO_REGULARIZER")
 OptimizerSocket = io.Custom("DNO_OPTIMIZER")
+GradientSocket = io.Custom("DNO_GRADIENT")
 OptionsSocket = io.Custom("DNO_OPTIONS")
 HistorySocket = io.Custom("DNO_HISTORY")
 

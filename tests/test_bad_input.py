@@ -27,13 +27,6 @@ def nan_in_image_1(scores):
     return scores * torch.tensor([1.0, float("nan")])
 
 
-class Blind:
-    differentiable = False
-
-    def __call__(self, image):
-        return image.mean((1, 2, 3))
-
-
 class Constant:
     differentiable = True
 
@@ -51,7 +44,6 @@ class OneForAll:
 BAD = {
     "no reward": (dict(reward=None), "reward input is not a DNO reward"),
     "wrong reward": (dict(reward=torch.zeros(1)), "reward input is not a DNO reward"),
-    "blind reward": (dict(reward={"size": Weighted(1.0, Blind())}), "'size' has no gradient"),
     "wrong regularizer": (dict(regularizer=3), "regularizer input is not a DNO regularizer"),
     "no vae": (dict(vae=None), "vae input is empty"),
     "denoise 0": (dict(denoise=0.0), "denoise above 0"),

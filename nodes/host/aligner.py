@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import comfy.model_management as management
 import comfy.samplers
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ...dno.ascent import NoGradientError, NonFiniteError, ascend
+from ...dno.estimate import Estimated
+from ...dno.gradient import Exact, Gradient
 from ...dno.history import Film, History
 from ...dno.noise import Noise
 from ...dno.objective import Objective, TermError
@@ -24,6 +26,7 @@ from .progress import Progress, line
 from .sampling import Sampling
 
 STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
+MOST_AT_ONCE = 16  # perturbed samplings in one batch
 HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
 
 
@@ -36,6 +39,7 @@ class Settings:
     clip: float = 1.0
     scope: str = "all"
     optimizer: Optimizer = field(default_factory=Adam)
+    gradient: Estimated | None = None
     stopping: tuple[StoppingRule, ...] = ()
     record_share: float = 0.5
     film_bytes: int = 256 * 2**20
@@ -112,6 +116,7 @@ class Aligner(comfy.samplers.Sampler):
             learning_rate=settings.learning_rate,
             iterations=settings.iterations,
             clip=settings.clip,
+            gradient=self._gradient(model_wrap, sampling.noise),
         )
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
@@ -119,7 +124,7 @@ class Aligner(comfy.samplers.Sampler):
                 better = history.add(iterate, progress.seconds)
                 recorded[better] = sampling.recomputer.recording
                 text = line(history, settings.iterations, progress.seconds)
-                progress.iterate(iterate.image, sampling.calls, text)
+                progress.iterate(iterate.image, text)
                 history.stop_reason = first_reason(settings.stopping, history) or ""
                 if history.stop_reason:
                     break
@@ -142,6 +147,17 @@ class Aligner(comfy.samplers.Sampler):
             with torch.no_grad():
                 history.best_latent = sampling.render(history.best_noise)
         return history.best_latent
+
+    def _gradient(self, model_wrap, noise: Tensor) -> Gradient:
+        """As set; else exact, or Hybrid-2 if a reward has no gradient."""
+        if self.settings.gradient is None and self.objective.differentiable:
+            return Exact()
+        estimated = self.settings.gradient or Estimated()
+        if estimated.at_once:
+            return estimated
+        each = model_wrap.inner_model.memory_required([2 * len(noise), *noise.shape[1:]])
+        fitting = int(management.get_free_memory(noise.device) / 2 / max(each, 1))
+        return replace(estimated, at_once=min(max(fitting, 1), MOST_AT_ONCE))
 
     def _report(self, callback, latent: Tensor, steps: int) -> None:
         """Hand the best to the host's callback, which keeps it as the denoised output."""

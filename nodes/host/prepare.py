@@ -111,7 +111,4 @@ def objective(
             "The regularizer input is not a DNO regularizer: connect one from "
             "sampling/DNO/regularizers."
         )
-    blind = [name for name, term in reward.items() if not term.score.differentiable]
-    if blind:
-        raise ValueError(f"The reward {blind[0]!r} has no gradient, and DNO needs one to climb.")
     return Objective(reward, regularizer or {}, indicators)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...dno.history import History
 
-TICKS = 120  # ticks of the bar per iteration: 1/3 forward, 2/3 backward
+TICKS = 120  # of the bar, per iteration
 PREVIEW_SIDE = 512
 
 
@@ -25,7 +25,7 @@ class Progress:
         self._node = context.node_id if context else None
         self._total = iterations + 1
         self._bar = comfy.utils.ProgressBar(self._total * TICKS)
-        self._calls, self._seen, self._step = max(calls, 1), 0, 0
+        self._expected, self._seen, self._step = max(calls, 1), 0, 0
         self._started = time.monotonic()
 
     @property
@@ -35,19 +35,22 @@ class Progress:
     def watch(self, recomputed: bool) -> None:
         """One denoiser evaluation; those of the backward pass cost twice those of the forward."""
         self._seen += 2 if recomputed else 1
-        fraction = min(self._seen / (3 * self._calls), 1.0)
-        self._bar.update_absolute(int((self._step + fraction) * TICKS), self._total * TICKS)
+        self._show()
 
-    def iterate(self, image: Tensor | None, calls: int, text: str) -> None:
+    def iterate(self, image: Tensor | None, text: str) -> None:
         """One iterate has been scored: show it."""
-        self._calls = max(calls, 1)
-        preview = None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE)
-        done = (self._step + 1 / 3) * TICKS
-        self._bar.update_absolute(int(done), self._total * TICKS, preview)
+        self._show(None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE))
         self.say(text)
 
     def next_iteration(self) -> None:
-        self._step, self._seen = self._step + 1, 0
+        """What follows, a backward pass and a sampling, makes the next iterate."""
+        cost = 3 if self._step == 0 else 1  # the first iterate is a sampling alone
+        self._step, self._expected, self._seen = self._step + 1, max(cost * self._seen, 1), 0
+
+    def _show(self, preview: tuple | None = None) -> None:
+        fraction = min(self._seen / self._expected, 1.0)
+        value = int((self._step + fraction) * TICKS)
+        self._bar.update_absolute(value, self._total * TICKS, preview)
 
     def finish(self) -> None:
         self._bar.update_absolute(self._total * TICKS, self._total * TICKS)

@@ -44,8 +44,9 @@ class Replay(comfy.samplers.Sampler):
         denoise_mask=None,
         disable_pbar=False,
     ):
-        twins = Twins(noise.shape)
-        twins.tape = ReplayTape([draw.to(noise) for draw in self._noise.injected], noise.shape)
+        twins = Twins()
+        draws = [draw.to(noise) for draw in self._noise.injected]
+        twins.follow(ReplayTape(draws, noise.shape), noise.shape)
         twin = differentiable(self.sampler, twins)
         with torch.no_grad():
             return twin.sample(

@@ -24,30 +24,36 @@ class Sampling:
     def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
         self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
         self.steps = len(self.sigmas) - 1
-        self.calls = 0
         self.recomputer = Recomputer(resident=resident)
         self._model = model_wrap
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
-        self._twins = Twins(self.noise.shape)
+        self._twins = Twins()
         self._sampler = differentiable(sampler, self._twins)
+        # ddim draws the noise of the kept region by itself, as many images as there are.
+        kept = getattr(sampler, "inpaint_options", {}).get("random", False)
+        self._batches = not (kept and self.denoise_mask is not None)
 
     def begin(self, progress: Progress, record_share: float) -> None:
         """Report to `progress` and let recorded calls keep `record_share` of the free memory."""
 
         def watch(recomputed: bool) -> None:
             management.throw_exception_if_processing_interrupted()
-            self.calls += not recomputed
             progress.watch(recomputed)
 
         self.recomputer.watch = watch
         self.recomputer.budget = int(management.get_free_memory(self.noise.device) * record_share)
 
     def render(self, noise: Noise) -> Tensor:
-        """Noise -> latent in the model's space; bitwise what the host's sampler gives."""
+        """Noise -> latent in the model's space; bitwise what the host's sampler gives.
+
+        The noise may hold a multiple of the job's batch, as the estimated gradients ask for.
+        """
+        repeats = len(noise.initial) // len(self.noise)
+        if repeats > 1 and not self._batches:
+            return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
         self.recomputer.restart()
-        self.calls = 0
-        self._twins.tape = noise.tape()
+        self._twins.follow(noise.tape(), noise.initial.shape)
         extra_args = {**self._extra_args, "model_options": dict(self._extra_args["model_options"])}
         latent = self._sampler.sample(
             self._model,
@@ -55,8 +61,7 @@ class Sampling:
             extra_args,
             None,
             noise.initial,
-            self.latent_image,
-            self.denoise_mask,
+            *(_repeated(tensor, repeats) for tensor in (self.latent_image, self.denoise_mask)),
             True,
         )
         if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
@@ -73,6 +78,10 @@ class Sampling:
                 lambda x: tuple(executor(model, conds, x, timestep, model_options)), x_in
             )
         )
+
+
+def _repeated(tensor: Tensor | None, repeats: int) -> Tensor | None:
+    return tensor if tensor is None or repeats == 1 else torch.cat([tensor] * repeats)
 
 
 def differentiable(sampler, twins: Twins):

@@ -22,15 +22,12 @@ HOST_PACKAGES = ("comfy.k_diffusion", "comfy.extra_samplers")
 
 
 class Twins:
-    """Makes twins whose draws go over `self.tape`, which is exchanged for every sampling.
-
-    shape: the latent's shape; only draws of this shape are noise of the sampling.
-    """
+    """Makes twins whose draws go over the tape that they follow, another one at every sampling."""
 
     tape: Tape
+    shape: torch.Size
 
-    def __init__(self, shape: torch.Size):
-        self._shape = shape
+    def __init__(self) -> None:
         self._modules: dict[str, dict] = {}
         self._torch = _TapedTorch(self)
 
@@ -47,6 +44,10 @@ class Twins:
         if not isinstance(plain, types.FunctionType):
             raise TypeError(f"{function!r} is not a Python function")
         return self._function(plain, self._scope(plain.__globals__))
+
+    def follow(self, tape: Tape, shape: torch.Size) -> None:
+        """Draw over `tape` from now on; only draws of the latent's `shape` are taped."""
+        self.tape, self.shape = tape, shape
 
     def draw(self, host):
         """One Gaussian draw over the tape."""
@@ -146,13 +147,13 @@ class _TapedTorch:
         return nullcontext() if mode else torch.inference_mode(False)
 
     def randn_like(self, like, **options):
-        if like.shape != self._twins._shape:
+        if like.shape != self._twins.shape:
             return torch.randn_like(like, **options)
         return self._twins.draw(lambda: torch.randn_like(like, **options))
 
     def randn(self, *size, **options):
         shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
-        if torch.Size(shape) != self._twins._shape:
+        if torch.Size(shape) != self._twins.shape:
             return torch.randn(*size, **options)
         return self._twins.draw(lambda: torch.randn(*size, **options))
 

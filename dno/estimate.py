@@ -1,0 +1,195 @@
+"""Gradients of rewards that have none: arXiv 2405.18881, section 5, and its zeroth-order baseline.
+
+Only d(reward)/d(image) is missing; the Jacobian of sampling and decoder is known. It is estimated
+from how the reward changes under small Gaussian perturbations xi of size mu:
+
+    Hybrid-1   g = E[(r(x + mu xi) - r(x)) xi] / mu                     of the image x: cheap
+    Hybrid-2   g = E[(r(M(z + mu xi)) - r(M(z))) (M(z + mu xi) - M(z))]   of the noise z: samples on
+               the image manifold, one sampling each
+    zeroth     g_z = E[(r(M(z + mu xi)) - r(M(z))) xi] / mu              of the noise, no Jacobian
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from .fields import Choice, Range, Switch, check_fields
+from .gradient import Exact, Point, Scored, detached
+from .noise import Noise
+from .objective import Objective
+
+METHODS = ("hybrid-2", "hybrid-1", "zeroth order")
+SCALES = ("calibrated", "unit", "none")
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Estimates the gradient of the rewards that declare none; the others keep their exact one.
+
+    "zeroth order" estimates all rewards and needs no differentiable model at all. The perturbations
+    depend on the seed, the iteration and their number alone, never on how many run at once.
+    """
+
+    method: Annotated[
+        str,
+        Choice(
+            METHODS,
+            "hybrid-2 tries neighbouring noise, so on real pictures; hybrid-1 perturbs pixels "
+            "and needs no extra sampling; zeroth order is the baseline without any gradient.",
+        ),
+    ] = "hybrid-2"
+    mu: Annotated[float, Range(0.0001, 1.0, 0.001, "Size of the perturbations.")] = 0.03
+    samples: Annotated[
+        int, Range(1, 4096, 1, "Perturbed pictures per iteration: more are steadier and slower.")
+    ] = 16
+    antithetic: Annotated[
+        bool, Switch("Perturb in pairs of opposite direction, which cancels the curvature.")
+    ] = True
+    scale: Annotated[
+        str,
+        Choice(
+            SCALES,
+            "calibrated: as long as explains the seen changes best, so that weights keep their "
+            "meaning; unit: length 1 as in the paper; none: the bare formula.",
+        ),
+    ] = "calibrated"
+    seed: Annotated[int, Range(0, 2**32 - 1, 1, "Seed of the perturbations.")] = 0
+    at_once: Annotated[
+        int,
+        Range(0, 4096, 1, "Perturbed pictures that are sampled together; 0: as memory allows."),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def through_sampling(self) -> bool:
+        return self.method != "zeroth order"
+
+    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
+        if self.method == "zeroth order":
+            return self._zeroth(point, objective)
+        exact, blind = objective.split()
+        with torch.set_grad_enabled(climb):
+            sample = point.latent.detach().requires_grad_(climb)
+            image = point.decode(sample)
+            seen, terms = exact.reward(image)
+        with torch.no_grad():
+            unseen, blind_terms = blind.reward(image.detach())
+
+        def pull() -> Tensor:
+            upper = self._image_gradient(point, blind, image.detach(), unseen)
+            if seen.requires_grad:
+                (known,) = torch.autograd.grad(seen.sum(), image, retain_graph=True)
+                upper = upper + known
+            (gradient,) = torch.autograd.grad(image, sample, upper)
+            return gradient
+
+        every = {**detached(terms), **blind_terms}
+        named = {name: every[name] for name in objective.rewards}
+        return Scored(seen.detach() + unseen, named, image.detach(), pull)
+
+    def _zeroth(self, point: Point, objective: Objective) -> Scored:
+        plain = Exact().score(point, objective, climb=False)
+
+        def direct() -> list[Tensor]:
+            changes, directions = [], []
+            for xi, images in self._neighbours(point):
+                changes.append(self._change(objective, images, plain.reward))
+                directions.append(xi)
+            columns = [torch.stack(leaf) for leaf in zip(*directions, strict=True)]
+            return self._combine(torch.stack(changes) / self.mu, columns)
+
+        return Scored(
+            plain.reward, plain.terms, plain.image, lambda: torch.zeros_like(point.latent), direct
+        )
+
+    def _image_gradient(
+        self, point: Point, blind: Objective, image: Tensor, reward: Tensor
+    ) -> Tensor:
+        """The estimate of d(reward)/d(image), (B,3,H,W), of the rewards without a gradient."""
+        if not blind.rewards:
+            return torch.zeros_like(image)
+        changes, steps = [], []
+        for step, pictures in self._pictures(point, image):
+            changes.append(self._change(blind, pictures, reward))
+            steps.append(step)
+        size = self.mu if self.method == "hybrid-1" else 1.0
+        return self._combine(torch.stack(changes) / size, [torch.stack(steps)])[0]
+
+    def _pictures(self, point: Point, image: Tensor):
+        """(step, pictures) of each perturbation: step is xi, or the change of the picture."""
+        if self.method == "hybrid-1":
+            for index in range(self._pairs):
+                (xi,) = self._draw(point.step, index, [image])
+                signs = (1.0, -1.0) if self.antithetic else (1.0,)
+                yield xi, [(image + sign * self.mu * xi).clamp(0, 1) for sign in signs]
+        else:
+            for _, pictures in self._neighbours(point):
+                ahead, behind = pictures[0], pictures[1] if self.antithetic else image
+                yield (ahead - behind) / len(pictures), pictures
+
+    def _change(self, objective: Objective, pictures: list[Tensor], reward: Tensor) -> Tensor:
+        """The reward's change (B,) for a step of mu: central if antithetic, else forward."""
+        with torch.no_grad():
+            scores = [objective.reward(picture)[0] for picture in pictures]
+        return (scores[0] - scores[1]) / 2 if self.antithetic else scores[0] - reward
+
+    def _combine(self, changes: Tensor, steps: list[Tensor]) -> list[Tensor]:
+        """Mean of change x step over the samples, scaled per image. steps: each (S,B,...)."""
+        gradients = [(_fit(changes, step) * step).mean(0) for step in steps]
+        if self.scale == "none":
+            return gradients
+        if self.scale == "unit":
+            norm = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
+            factor = torch.where(norm > 0, 1 / norm.clamp(min=1e-30), torch.zeros_like(norm))
+        else:  # least squares: changes = factor <gradient, steps>
+            along = sum((s * g).flatten(2).sum(2) for s, g in zip(steps, gradients, strict=True))
+            power = along.square().sum(0)
+            fit = (changes * along).sum(0) / power.clamp(min=1e-30)
+            factor = torch.where(power > 0, fit, torch.zeros_like(fit))
+        return [g * _fit(factor, g) for g in gradients]
+
+    @property
+    def _pairs(self) -> int:
+        return max(1, self.samples // 2) if self.antithetic else self.samples
+
+    def _neighbours(self, point: Point):
+        """(xi, pictures) for each perturbation of the noise, sampled `at_once` at a time."""
+        leaves = point.noise.leaves()
+        signs = (1.0, -1.0) if self.antithetic else (1.0,)
+        together = max(1, self.at_once // len(signs))
+        for first in range(0, self._pairs, together):
+            indices = range(first, min(first + together, self._pairs))
+            directions = [self._draw(point.step, index, leaves) for index in indices]
+            moves = [(xi, sign) for xi in directions for sign in signs]
+            images = point.images(_moved(point.noise, moves, self.mu)).chunk(len(moves))
+            for position, xi in enumerate(directions):
+                start = position * len(signs)
+                yield xi, list(images[start : start + len(signs)])
+
+    def _draw(self, step: int, index: int, like: list[Tensor]) -> list[Tensor]:
+        generator = torch.Generator().manual_seed((self.seed * 100_003 + step) * 4099 + index)
+        return [torch.randn(t.shape, generator=generator).to(t) for t in like]
+
+
+def _moved(noise: Noise, moves: list[tuple[list[Tensor], float]], mu: float) -> Noise:
+    """The noise of all moves in one batch, move by move; what is not optimised stays."""
+    parts: list[Tensor] = []
+    position = 0
+    for tensor in noise.tensors():
+        rows = [tensor.detach()] * len(moves)
+        if tensor.requires_grad:
+            rows = [tensor.detach() + sign * mu * xi[position] for xi, sign in moves]
+            position += 1
+        parts.append(torch.cat(rows))
+    return Noise(parts[0], parts[1:], noise.scope)
+
+
+def _fit(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) or (S,B) -> the same with trailing ones, to broadcast against `like`."""
+    return values.reshape(*values.shape, *[1] * (like.ndim - values.ndim))
