@@ -198,7 +198,8 @@ class Rule:
     differentiable: bool = False
 
     def __call__(self, image):
-        assert not torch.is_grad_enabled() and not image.is_inference()
+        assert not torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled() and not image.is_inference()
         return self.rule(image)
 
 
@@ -206,6 +207,12 @@ def test_rewards_without_a_gradient_score_too():
     count = {"count": Weighted(1.0, Rule(lambda image: (image > 0.4).float().sum(dim=(1, 2, 3))))}
     (_, (index,), _, _, scores), _ = execute(DNOScoreImages, image=levels(0.2, 0.9), reward=count)
     assert (index, scores) == (1, [0.0, 144.0])
+
+
+def test_scoring_keeps_no_graph_even_where_gradients_are_on():
+    rule = Rule(lambda image: image.mean(dim=(1, 2, 3)))
+    with torch.enable_grad():
+        DNOScoreImages.execute(levels(0.2), {"mean": Weighted(1.0, rule)})
 
 
 def test_a_picture_is_scored_by_itself():
@@ -293,7 +300,7 @@ def test_the_help_page_names_the_inputs_and_outputs_that_there_are(node):
     tables = dict(re.findall(r"^## (Inputs|Outputs?)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
     inputs = re.findall(r"^\| `(\w+)`", tables["Inputs"], re.M) if made.inputs else []
     assert inputs == [each.id for each in made.inputs]
-    listed = tables.get("Outputs", tables.get("Output", ""))
+    listed = tables["Outputs"] if "Outputs" in tables else tables["Output"]
     assert re.findall(r"^(?:\| |- |)`(\w+)`", listed, re.M) == [
         each.display_name for each in made.outputs
     ]
