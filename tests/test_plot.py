@@ -161,6 +161,7 @@ def test_many_terms_leave_room_for_the_curves():
     ]
     rows, _ = where(plot.plot(history, WIDTH, HEIGHT), plot.REWARD)
     assert rows.max() - rows[rows > 0.3 * HEIGHT].min() > 0.12 * HEIGHT
+    assert rows.max() < 0.6 * HEIGHT  # above the noise's panel
 
 
 def test_an_empty_history_is_refused():
