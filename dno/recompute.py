@@ -1,14 +1,14 @@
 """Gradient checkpointing that stays exact on models that write into tensors in place.
 
 `torch.utils.checkpoint` hides the in-place error of Flux, Chroma, HunyuanVideo and LTXV and returns
-wrong gradients without a word. Here the recomputation runs under plain autograd, whose version
-counters do see the write; the call is then repeated with what cures it, and that is remembered.
+wrong gradients without a word. Here the first call is watched for such writes, and later ones run
+under plain autograd, whose version counters see them; what cures a call is remembered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 
-from .saved import OVERWRITTEN, SavedBytes, writes_allowed
+from .saved import OVERWRITTEN, writes_allowed
 
 Call = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -105,12 +105,22 @@ class Recomputer:
         self.watch(True)
         while True:
             try:
-                with ExitStack() as stack:
-                    for remedy in self.remedies:
-                        stack.enter_context(REMEDIES[remedy]())
-                    return self._pull(call, x, gradients)
+                return self._remedied(call, x, gradients)
             except RuntimeError as error:
                 self._learn(error)
+
+    def _remedied(self, call: Call, x: Tensor, gradients) -> Tensor | None:
+        unknown = self.bytes_per_call is None and OVERWRITTEN not in self.remedies
+        with ExitStack() as stack:
+            for remedy in self.remedies:
+                stack.enter_context(REMEDIES[remedy]())
+            ledger = stack.enter_context(writes_allowed(self.resident)) if unknown else None
+            result = self._pull(call, x, gradients)
+        if ledger and ledger.overwritten:
+            self.remedies.append(OVERWRITTEN)
+        elif ledger:
+            self.bytes_per_call = ledger.bytes
+        return result
 
     def _learn(self, error: RuntimeError) -> None:
         for message in REMEDIES:
@@ -121,11 +131,8 @@ class Recomputer:
 
     def _pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
         leaf = x.detach().requires_grad_()
-        uncounted = self.bytes_per_call is None and not self.remedies
-        count = SavedBytes(self.resident) if uncounted else nullcontext()
         with torch.enable_grad():
-            with count:
-                outputs = call(leaf.clone())  # the call may write into its input
+            outputs = call(leaf.clone())  # the call may write into its input
             pairs = [
                 (output, gradient)
                 for output, gradient in zip(outputs, gradients, strict=True)
@@ -139,8 +146,6 @@ class Recomputer:
                 return None
             wanted, given = zip(*pairs, strict=True)
             (result,) = torch.autograd.grad(wanted, leaf, given, allow_unused=True)
-        if isinstance(count, SavedBytes):
-            self.bytes_per_call = count.bytes
         return result
 
 

@@ -1,7 +1,4 @@
-"""What autograd saves for backward: how much it is, and how it survives writes in place.
-
-Saved-tensor hooks switch autograd's own version check off, so each kind here looks after it itself.
-"""
+"""What autograd saves for backward: how much it is, and how it survives writes in place."""
 
 from __future__ import annotations
 
@@ -12,48 +9,29 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_map_only
 
 OVERWRITTEN = "modified by an inplace operation"
 
 
-class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that autograd keeps for backward, each storage once, weights not at all.
-
-    Raises as autograd does when a saved tensor was written to.
-    """
-
-    def __init__(self, resident: frozenset[int]):
-        self._seen = set(resident)
-        self.bytes = 0
-        super().__init__(self._pack, self._unpack)
-
-    def _pack(self, tensor: Tensor) -> tuple[Tensor, int]:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._seen:
-            self._seen.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
-        return tensor, tensor._version
-
-    @staticmethod
-    def _unpack(saved: tuple[Tensor, int]) -> Tensor:
-        tensor, version = saved
-        if tensor._version != version:
-            raise RuntimeError(f"A tensor saved for backward has been {OVERWRITTEN}.")
-        return tensor
-
-
 @contextmanager
-def writes_allowed() -> Iterator[None]:
+def writes_allowed(resident: frozenset[int] = frozenset()) -> Iterator[Ledger]:
     """Saved tensors are cloned before their storage is written to; spans forward and backward.
 
     `torch.autograd.graph.allow_mutation_on_saved_tensors` goes by the address of a tensor's first
-    element, and so misses a write to a storage of which a slice was saved.
+    element, and so misses a write to a storage of which a slice was saved. Nor does plain autograd
+    see a write through `.data`, as ComfyUI's hooks swap weights: here it is seen.
     """
-    ledger = _Ledger()
+    ledger = Ledger(resident)
     with torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack), _CloneFirst(ledger):
-        yield
+        yield ledger
+
+
+def insist_on_writes_allowed() -> None:
+    """Raise what autograd would, for a write that it cannot see, unless writes are allowed."""
+    if not any(isinstance(mode, _CloneFirst) for mode in _get_current_dispatch_mode_stack()):
+        raise RuntimeError(f"A tensor needed for the gradient will be {OVERWRITTEN}.")
 
 
 class _Saved:
@@ -61,15 +39,26 @@ class _Saved:
         self.tensor = tensor
 
 
-class _Ledger:
-    """The saved tensors by the storage that they look at, as long as the graph needs them."""
+class Ledger:
+    """The saved tensors by the storage that they look at, as long as the graph needs them.
 
-    def __init__(self):
+    resident:    storage addresses of weights, which cost nothing to save.
+    bytes:       what was saved beside them, each storage once.
+    overwritten: whether any of it had to be cloned.
+    """
+
+    def __init__(self, resident: frozenset[int] = frozenset()):
+        self._counted = set(resident)
         self._watched: defaultdict[int, WeakSet[_Saved]] = defaultdict(WeakSet)
+        self.bytes = 0
+        self.overwritten = False
 
     def pack(self, tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor)
+        saved, storage = _Saved(tensor), tensor.untyped_storage()
         self._watched[_storage(tensor)].add(saved)
+        if storage.data_ptr() not in self._counted:
+            self._counted.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
         return saved
 
     def unpack(self, saved: _Saved) -> Tensor:
@@ -79,6 +68,7 @@ class _Ledger:
         """Clone what was saved of this storage: it is about to change."""
         for saved in list(self._watched.pop(_storage(written), ())):
             saved.tensor = saved.tensor.clone()
+            self.overwritten = True
 
 
 def _storage(tensor: Tensor) -> int:
@@ -86,7 +76,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 class _CloneFirst(TorchDispatchMode):
-    def __init__(self, ledger: _Ledger):
+    def __init__(self, ledger: Ledger):
         super().__init__()
         self._ledger = ledger
         self._arguments: dict = {}

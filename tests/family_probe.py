@@ -121,7 +121,7 @@ def _kept(name: str, cast):
         if tensor.dtype == torch.float64:
             wanted = [torch.float32] if name == "float" else [*args, *kwargs.values()]
             if any(getattr(item, "dtype", item) is torch.float32 for item in wanted):
-                return tensor
+                return tensor.clone() if kwargs.get("copy") else tensor
         return cast(tensor, *args, **kwargs)
 
     return kept

@@ -5,7 +5,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ComfyUI_DNO.dno.recompute import Recomputer
-from ComfyUI_DNO.dno.saved import writes_allowed
+from ComfyUI_DNO.dno.saved import insist_on_writes_allowed, writes_allowed
 
 
 def writes_residuals(x):
@@ -48,12 +48,21 @@ def writes_by_out(x):
     return square
 
 
+def writes_through_data(x):
+    """What ComfyUI's hooks do to weights between two prompts: autograd's counters do not see it."""
+    weight = torch.full_like(x, 1.5)
+    first = weight * x
+    weight.data.copy_(weight * 2)
+    return first * (weight * x)
+
+
 CALLS = [
     writes_residuals,
     writes_around_a_slice,
     writes_into_a_result,
     writes_into_its_input,
     writes_by_out,
+    writes_through_data,
 ]
 
 
@@ -115,6 +124,31 @@ def test_calls_are_recorded_outright_only_where_nothing_writes():
             recomputer.restart()
             torch.autograd.grad(recomputer(lambda tensor, f=function: (f(tensor),), x)[0].sum(), x)
         assert recomputer.recording is expected
+
+
+def test_a_write_that_comes_later_is_seen_as_well():
+    """The first call is watched; the others, saved by plain autograd, by its version counters."""
+    recomputer, x = Recomputer(), torch.ones(4, requires_grad=True)
+    torch.autograd.grad(recomputer(lambda tensor: (tensor.sin(),), x)[0].sum(), x)
+    assert recomputer.remedies == []
+    out = recomputer(lambda tensor: (writes_residuals(tensor),), x)[0].sum()
+    (gradient,) = torch.autograd.grad(out, x)
+    assert recomputer.remedies != []
+    x = x.detach().double()
+    expected = slope(writes_residuals, x, torch.ones_like(x))
+    torch.testing.assert_close(gradient.sum().double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_seen_can_be_said():
+    def swaps_weights(x):
+        if torch.is_grad_enabled():
+            insist_on_writes_allowed()
+        return (writes_through_data(x),)
+
+    recomputer, x = Recomputer(), torch.ones(4, requires_grad=True)
+    torch.autograd.grad(recomputer(lambda tensor: (tensor.sin(),), x)[0].sum(), x)
+    (gradient,) = torch.autograd.grad(recomputer(swaps_weights, x)[0].sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, 2 * 1.5 * 3))
 
 
 def test_an_error_of_the_model_is_not_swallowed():

@@ -15,6 +15,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch.overrides import TorchFunctionMode
 
 from ...dno.recompute import GradientCutError
+from ...dno.saved import insist_on_writes_allowed
 
 try:
     import comfy_kitchen
@@ -52,13 +53,15 @@ class PlainKernels(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def kernels(executor, *args):
+def kernels(executor, model, conds, *args):
     """With a gradient, kernels that have one; without, the user's own: his pictures bit for bit."""
     if not torch.is_grad_enabled():
         with training_kernels(False):
-            return executor(*args)
+            return executor(model, conds, *args)
+    if any(entry.get("hooks") for entries in conds if entries for entry in entries):
+        insist_on_writes_allowed()  # hooks swap weights between prompts, past autograd's counters
     with PlainKernels() if comfy_kitchen else nullcontext():
-        return executor(*args)
+        return executor(model, conds, *args)
 
 
 def attention(chosen: Callable | None) -> Callable:
