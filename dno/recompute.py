@@ -26,11 +26,19 @@ def ordinary_tensor(tensor: Tensor) -> Tensor:
     if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
+        if hasattr(tensor, "__tensor_flatten__"):  # a wrapper: ComfyUI's quantised weights
+            return _rewrapped(tensor)
         if type(tensor) not in (Tensor, torch.nn.Parameter):
             return tensor.clone()
         alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         storage, offset = tensor.untyped_storage(), tensor.storage_offset()
         return alias.set_(storage, offset, tensor.size(), tensor.stride())
+
+
+def _rewrapped(tensor: Tensor) -> Tensor:
+    names, context = tensor.__tensor_flatten__()
+    parts = {name: ordinary_tensor(getattr(tensor, name)) for name in names}
+    return type(tensor).__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())
 
 
 class GradientCutError(ValueError):

@@ -28,6 +28,14 @@ def writes_allowed(resident: frozenset[int] = frozenset()) -> Iterator[Ledger]:
         yield ledger
 
 
+def address(tensor: Tensor) -> int:
+    """Where the tensor's storage lies; 0 for a wrapper of other tensors (quantised weights)."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return 0
+
+
 def insist_on_writes_allowed() -> None:
     """Raise what autograd would, for a write that it cannot see, unless writes are allowed."""
     if not any(isinstance(mode, _CloneFirst) for mode in _get_current_dispatch_mode_stack()):
@@ -48,17 +56,17 @@ class Ledger:
     """
 
     def __init__(self, resident: frozenset[int] = frozenset()):
-        self._counted = set(resident)
+        self._counted = {0, *resident}
         self._watched: defaultdict[int, WeakSet[_Saved]] = defaultdict(WeakSet)
         self.bytes = 0
         self.overwritten = False
 
     def pack(self, tensor: Tensor) -> _Saved:
-        saved, storage = _Saved(tensor), tensor.untyped_storage()
+        saved, place = _Saved(tensor), address(tensor)
         self._watched[_storage(tensor)].add(saved)
-        if storage.data_ptr() not in self._counted:
-            self._counted.add(storage.data_ptr())
-            self.bytes += storage.nbytes()
+        if place not in self._counted:
+            self._counted.add(place)
+            self.bytes += tensor.untyped_storage().nbytes()
         return saved
 
     def unpack(self, saved: _Saved) -> Tensor:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 import comfy.ldm.modules.attention
 import comfy.model_management
 import comfy.model_patcher
+import comfy.ops
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
@@ -60,8 +61,26 @@ def kernels(executor, model, conds, *args):
             return executor(model, conds, *args)
     if any(entry.get("hooks") for entries in conds if entries for entry in entries):
         insist_on_writes_allowed()  # hooks swap weights between prompts, past autograd's counters
-    with PlainKernels() if comfy_kitchen else nullcontext():
+    with PlainKernels() if comfy_kitchen else nullcontext(), casting_products(model):
         return executor(model, conds, *args)
+
+
+@contextmanager
+def casting_products(network: torch.nn.Module) -> Iterator[None]:
+    """ComfyUI's fp8 products before 2026 have no backward: multiply by the weights cast up."""
+    if hasattr(comfy.ops, "QuantLinearFunc") or not hasattr(comfy.ops, "fp8_linear"):
+        yield
+        return
+    layers = [m for m in network.modules() if getattr(m, "_full_precision_mm", True) is False]
+    fp8_linear, comfy.ops.fp8_linear = comfy.ops.fp8_linear, lambda layer, x: None
+    for layer in layers:
+        layer._full_precision_mm = True
+    try:
+        yield
+    finally:
+        comfy.ops.fp8_linear = fp8_linear
+        for layer in layers:
+            layer._full_precision_mm = False
 
 
 def attention(chosen: Callable | None) -> Callable:

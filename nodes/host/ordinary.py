@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...dno.recompute import ordinary_tensor
+from ...dno.saved import address
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def ordinary_modules(modules: Iterable[torch.nn.Module]) -> Iterator[frozenset[i
                     if isinstance(value, Tensor):
                         swapped.append((table, name, value))
                         table[name] = _frozen(value, memo)
-        yield frozenset(tensor.untyped_storage().data_ptr() for tensor in memo.values())
+        yield frozenset(address(tensor) for tensor in memo.values())
     finally:
         for table, name, value in reversed(swapped):
             table[name] = value
