@@ -1,47 +1,76 @@
-"""One alignment of the demo checkpoint, measured: what the benchmarks repeat."""
+"""Alignments of the demo checkpoint in this machine's ComfyUI, measured: what benchmarks repeat."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from demo.checkpoint import assemble  # noqa: E402
-from demo.classifier import Classifier  # noqa: E402
-from tools import inside  # noqa: E402
-
 HOME = Path(os.environ.get("DNO_BENCHMARKS", ROOT / ".comfyui" / "benchmarks"))
-CFG, SCHEDULER, SAMPLER = 3.0, "simple", "euler_ancestral"
+CFG, SCHEDULER, SAMPLER, SIZE = 3.0, "simple", "euler_ancestral", 16
 
 
 @dataclass(frozen=True)
-class Result:
-    """One run, each pair before and after: pictures (1,3,H,W), P(z), worst |s|, recognition."""
+class Job:
+    """One alignment. `reward` and `regularizers` are class names of the pack, with weights."""
 
-    before: object
-    after: object
+    prompt: str
+    concept: str
+    seed: int
+    reward: str
+    regularizers: tuple[tuple[str, float], ...] = ()
+    steps: int = 8
+    iterations: int = 30
+    learning_rate: float = 0.03
+    reward_fields: dict = field(default_factory=dict)
+    gradient: dict | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Pairs are before and after; pictures (H,W,3) uint8; rewards holds every iteration's."""
+
+    job: Job
+    pictures: tuple[np.ndarray, np.ndarray]
     brightness: tuple[float, float]
+    reward: tuple[float, float]
     probability: tuple[float, float]
     deviation: tuple[float, float]
     recognised: tuple[float, float]
+    named: bool
+    rewards: list[float]
     seconds: float
-    history: object
+    stop_reason: str
+
+    def numbers(self) -> dict:
+        """Everything but the pictures, for a report."""
+        record = dataclasses.asdict(self)
+        record.pop("pictures")
+        return record
 
 
 class Demo:
     """The demo checkpoint in this process's ComfyUI."""
 
     def __init__(self) -> None:
-        inside.start_comfyui(HOME)
+        sys.path.insert(0, str(ROOT))
+        from demo.checkpoint import assemble
+        from demo.classifier import Classifier
+        from tools import inside
+
+        inside.start_comfyui(HOME / str(os.getpid()))
         inside.load_pack()
         checkpoint = assemble(HOME / "checkpoints" / "dno_demo.safetensors")
         self.model, self.clip, self.vae = inside.load_checkpoint(checkpoint)
         self.judge = Classifier.load()
-        self._empty = self.encode("")
 
     def encode(self, prompt: str):
         import nodes
@@ -50,62 +79,110 @@ class Demo:
         with torch.inference_mode():
             return nodes.CLIPTextEncode().encode(self.clip, prompt)[0]
 
-    def run(
-        self,
-        prompt: str,
-        concept: str,
-        seed: int,
-        reward,
-        regularizer=None,
-        steps: int = 10,
-        iterations: int = 30,
-        learning_rate: float = 0.03,
-        optimizer=None,
-        options=None,
-    ) -> Result:
-        """The DNO Sampler on one prompt; reward and regularizer are socket values."""
+    def align(self, job: Job):
+        """The history of the DNO Sampler on one job."""
         import torch
 
+        from ComfyUI_DNO import regularizers, rewards
+        from ComfyUI_DNO.dno.estimate import Estimated
+        from ComfyUI_DNO.dno.objective import Weighted
         from ComfyUI_DNO.nodes.sampler import DNOSampler
 
+        reward = getattr(rewards, job.reward)(**job.reward_fields)
+        kept = {n: Weighted(w, getattr(regularizers, n)()) for n, w in job.regularizers}
         with torch.inference_mode():
-            history = DNOSampler.execute(
+            return DNOSampler.execute(
                 self.model,
-                self.encode(prompt),
-                self._empty,
-                {"samples": torch.zeros(1, 16, 16, 16)},
+                self.encode(job.prompt),
+                self.encode(""),
+                {"samples": torch.zeros(1, 16, SIZE, SIZE)},
                 self.vae,
-                reward,
-                seed,
-                steps,
+                {job.reward: Weighted(1.0, reward)},
+                job.seed,
+                job.steps,
                 CFG,
                 SAMPLER,
                 SCHEDULER,
                 1.0,
-                iterations,
-                learning_rate,
-                regularizer,
-                optimizer,
-                options,
+                job.iterations,
+                job.learning_rate,
+                kept or None,
+                gradient=Estimated(**job.gradient) if job.gradient else None,
             )[1]
-        before = history.film.images[0].float() / 255
-        after = history.best_image.cpu()
-        pictures = torch.cat([before, after])
+
+    def run(self, job: Job) -> Outcome:
+        import torch
+
+        history = self.align(job)
+        pictures = torch.cat([history.film.images[0].float() / 255, history.best_image.cpu()])
         with torch.inference_mode():
-            recognised = self.judge.recognised(pictures, concept).tolist()
-        first, best = history.records[0], int(history.best_step[0])
-        last = next(record for record in history.records if record.step == best)
-        return Result(
-            before,
-            after,
+            recognised = self.judge.recognised(pictures, job.concept)
+            likeliest = self.judge.concepts(pictures).exp().amax(1)
+            named = bool(recognised[1] >= likeliest[1] - 1e-6)
+        first, best = history.records[0], history.records[int(history.best_step[0])]
+        levels = pictures.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+        return Outcome(
+            job,
+            (levels[0], levels[1]),
             tuple(pictures.mean((1, 2, 3)).tolist()),
-            _pair(first, last, "P(z)"),
-            _pair(first, last, "spectral deviation"),
-            tuple(recognised),
+            (float(first.reward), float(best.reward)),
+            tuple(float(record.indicators["P(z)"]) for record in (first, best)),
+            tuple(float(record.indicators["spectral deviation"]) for record in (first, best)),
+            tuple(recognised.tolist()),
+            named,
+            [float(record.reward) for record in history.records],
             history.records[-1].seconds,
-            history,
+            history.stop_reason,
         )
 
 
-def _pair(first, last, name: str) -> tuple[float, float]:
-    return float(first.indicators[name]), float(last.indicators[name])
+_demo: Demo | None = None
+
+
+def _start() -> None:
+    global _demo
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _demo = Demo()
+
+
+def _run(job: Job) -> Outcome:
+    assert _demo is not None
+    return _demo.run(job)
+
+
+def run_all(jobs: Sequence[Job], workers: int) -> Iterator[Outcome]:
+    """Run the jobs in processes of one thread each, in order; print a line for each."""
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start) as pool:
+        for number, outcome in enumerate(pool.map(_run, jobs), 1):
+            kept = "+".join(name for name, _ in outcome.job.regularizers) or "none"
+            print(
+                f"{number}/{len(jobs)} {outcome.job.prompt}, {outcome.job.reward}, {kept}: "
+                "brightness {:.3f} -> {:.3f}, ".format(*outcome.brightness)
+                + "P(z) {:.2g} -> {:.2g}, |s| {:.1f} -> {:.1f}, ".format(
+                    *outcome.probability, *outcome.deviation
+                )
+                + "recognised {:.2f} -> {:.2f}".format(*outcome.recognised),
+                flush=True,
+            )
+            yield outcome
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path, labels: Sequence[str] = ()):
+    """Pictures in named rows on a white sheet, column labels on top."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=15)
+    height, width = rows[0][1][0].shape[:2]
+    left, top = 130, 24 if labels else 4
+    canvas = Image.new(
+        "RGB", (left + len(rows[0][1]) * (width + 4), top + len(rows) * (height + 4)), "white"
+    )
+    draw = ImageDraw.Draw(canvas)
+    for column, label in enumerate(labels):
+        draw.text((left + column * (width + 4), 4), label, "black", font)
+    for row, (name, pictures) in enumerate(rows):
+        y = top + row * (height + 4)
+        draw.text((6, y + height // 2 - 8), name, "black", font)
+        for column, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (left + column * (width + 4), y))
+    canvas.save(path)

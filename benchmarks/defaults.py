@@ -1,0 +1,68 @@
+"""Do the defaults work? Ten prompts made bright and made dark with the sampler's own settings.
+
+    python run.py exec -- python benchmarks/defaults.py
+
+The prompts leave the background to the noise. Writes defaults.json, defaults.md and defaults.jpg
+beside this file; about five minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from demo_runs import Job, run_all, sheet
+
+PROMPTS = (
+    ("a penguin", 1), ("a cat", 2), ("an apple", 3), ("a robot", 4), ("a frog", 5),
+    ("a star", 6), ("a house", 7), ("a pizza", 8), ("an owl", 9), ("a car", 10),
+)  # fmt: skip
+SPECTRUM = (("Spectrum", 1.0),)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    jobs = [
+        Job(prompt, prompt.split()[-1], seed, reward, SPECTRUM)
+        for reward in ("Brightness", "Darkness")
+        for prompt, seed in PROMPTS
+    ]
+    outcomes = list(run_all(jobs, arguments.workers))
+    table = ["| prompt | reward | mean brightness | P(z) | recognised | named |"]
+    table.append("|---|---|---|---|---|---|")
+    for outcome in outcomes:
+        job = outcome.job
+        table.append(
+            "| {} | {} | {:.2f} -> {:.2f} | {:.2f} -> {:.2f} | {:.2f} -> {:.2f} | {} |".format(
+                *(job.prompt, job.reward, *outcome.brightness, *outcome.probability),
+                *(*outcome.recognised, "yes" if outcome.named else "no"),
+            )
+        )
+    moved = sum(abs(o.brightness[1] - o.brightness[0]) >= 0.1 for o in outcomes)
+    likely = sum(o.probability[1] > 0.05 for o in outcomes)
+    named = sum(o.named for o in outcomes)
+    summary = (
+        f"Moved by 0.1 or more: {moved} of {len(outcomes)}; P(z) above 0.05: {likely}; "
+        f"subject still named: {named}."
+    )
+    here = Path(__file__).resolve().parent
+    (here / "defaults.md").write_text("\n".join([*table, "", summary, ""]), encoding="utf-8")
+    (here / "defaults.json").write_text(
+        json.dumps([outcome.numbers() for outcome in outcomes], indent=1), encoding="utf-8"
+    )
+    bright, dark = outcomes[: len(PROMPTS)], outcomes[len(PROMPTS) :]
+    rows = [
+        ("KSampler", [o.pictures[0] for o in bright]),
+        ("Brightness", [o.pictures[1] for o in bright]),
+        ("Darkness", [o.pictures[1] for o in dark]),
+    ]
+    sheet(rows, here / "defaults.jpg")
+    print("\n".join([*table, "", summary]))
+
+
+if __name__ == "__main__":
+    main()
