@@ -42,8 +42,16 @@ class Client:
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
     def submit(self, prompt: dict) -> str:
-        """Queue an API-format workflow; the id to wait for."""
-        return self._json("/prompt", {"prompt": prompt})["prompt_id"]
+        """Queue an API-format workflow; the id to wait for.
+
+        With a client's id, the history also has the outputs that ComfyUI still held from before.
+        A workflow of which ComfyUI would run only a part is a failure.
+        """
+        answer = self._json("/prompt", {"prompt": prompt, "client_id": "dno_demo"})
+        if answer.get("node_errors"):
+            self._bytes("/queue", {"delete": [answer["prompt_id"]]})
+            raise Failure(rejection(json.dumps(answer).encode(), "did not take the workflow"))
+        return answer["prompt_id"]
 
     def wait(
         self,
