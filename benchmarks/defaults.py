@@ -19,7 +19,7 @@ PROMPTS = (
     ("a penguin", 1), ("a cat", 2), ("an apple", 3), ("a robot", 4), ("a frog", 5),
     ("a star", 6), ("a house", 7), ("a pizza", 8), ("an owl", 9), ("a car", 10),
 )  # fmt: skip
-SPECTRUM = (("Spectrum", 1.0),)
+REGULARIZERS = (("Spectrum", 1.0), ("Probability", 1.0))
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     jobs = [
-        Job(prompt, prompt.split()[-1], seed, reward, SPECTRUM)
+        Job(prompt, prompt.split()[-1], seed, reward, REGULARIZERS)
         for reward in ("Brightness", "Darkness")
         for prompt, seed in PROMPTS
     ]
