@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import sys
 
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
-from comfy_execution.utils import get_executing_context
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..dno.history import History
 from .canvas import font, number
+from .host.progress import say
 from .plot import plot
 from .schema import CATEGORY, HistorySocket, schema, to_bhwc
 
@@ -51,7 +50,7 @@ class DNOHistoryPlot(io.ComfyNode):
         drawn = plot(history, width, height)
         image = torch.from_numpy(np.array(drawn)).float()[None] / 255
         text = summary(history)
-        show_text(text)
+        say(text)
         preview = ui.PreviewImage(image, cls=cls).as_dict()
         return io.NodeOutput(image, ui={**preview, "text": [text], "dno": [numbers(history)]})
 
@@ -110,7 +109,7 @@ class DNOHistoryFrames(io.ComfyNode):
         text = f"{count}: iterations {steps[0]} to {steps[-1]}."
         if history.film.stride > 1:
             text += f" To save memory, one picture in {history.film.stride} iterations was kept."
-        show_text(text)
+        say(text)
         return io.NodeOutput(to_bhwc(frames) / 255, ui={"text": [text]})
 
 
@@ -179,15 +178,6 @@ def captioned(frame: Tensor, words: str) -> Tensor:
     draw.rounded_rectangle((left - pad, top - pad, right + pad, bottom + pad), pad, "#202020")
     draw.text(corner, words, "white", face, "ls")
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def show_text(text: str) -> None:
-    """Show a text on the node that is being executed, where a web UI is listening."""
-    context = get_executing_context()
-    module = sys.modules.get("server")  # not there when ComfyUI is used as a library
-    server = module and getattr(module.PromptServer, "instance", None)
-    if server is not None and context is not None:
-        server.send_progress_text(text, context.node_id)
 
 
 NODES = [DNOHistoryPlot, DNOHistoryFrames]

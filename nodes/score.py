@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..dno.objective import Objective, TermError, Weighted
 from .canvas import number
-from .history import show_text
 from .host.aligner import HOST_ERRORS
+from .host.progress import say
 from .schema import CATEGORY, RewardSocket, schema, to_image
 
 
@@ -57,7 +57,7 @@ class DNOScoreImages(io.ComfyNode):
         totals, terms = score(Objective(reward), pictures)
         best = max(range(len(totals)), key=totals.__getitem__)
         text = table(totals, terms, best)
-        show_text(text)
+        say(text)
         chosen = image[None] if image.ndim == 3 else image[best : best + 1]
         return io.NodeOutput(text, best, totals[best], chosen, totals, ui={"text": [text]})
 

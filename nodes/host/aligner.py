@@ -22,7 +22,7 @@ from ...dno.stopping import StoppingRule, first_reason
 from .decode import Decoder
 from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
-from .progress import Progress, line
+from .progress import Progress, line, say
 from .sampling import Sampling
 
 STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
@@ -140,9 +140,7 @@ class Aligner(comfy.samplers.Sampler):
             iterates.close()
         progress.finish()
         if history.stop_reason:
-            progress.say(
-                f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}"
-            )
+            say(f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}")
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             with torch.no_grad():
                 history.best_latent = sampling.render(history.best_noise)

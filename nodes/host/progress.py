@@ -21,8 +21,6 @@ class Progress:
     """Progress of `iterations + 1` samplings, told to the node that is being executed."""
 
     def __init__(self, iterations: int, calls: int):
-        context = get_executing_context()
-        self._node = context.node_id if context else None
         self._total = iterations + 1
         self._bar = comfy.utils.ProgressBar(self._total * TICKS)
         self._expected, self._seen, self._step = max(calls, 1), 0, 0
@@ -40,7 +38,7 @@ class Progress:
     def iterate(self, image: Tensor | None, text: str) -> None:
         """One iterate has been scored: show it."""
         self._show(None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE))
-        self.say(text)
+        say(text)
 
     def next_iteration(self) -> None:
         """What follows, a backward pass and a sampling, makes the next iterate."""
@@ -55,12 +53,14 @@ class Progress:
     def finish(self) -> None:
         self._bar.update_absolute(self._total * TICKS, self._total * TICKS)
 
-    def say(self, text: str) -> None:
-        """Show a line on the node, where a web UI is listening."""
-        module = sys.modules.get("server")  # not there when ComfyUI is used as a library
-        server = module and getattr(module.PromptServer, "instance", None)
-        if server is not None and self._node is not None:
-            server.send_progress_text(text, self._node)
+
+def say(text: str) -> None:
+    """Show a text on the node that is being executed, where a web UI is listening."""
+    context = get_executing_context()
+    module = sys.modules.get("server")  # not there when ComfyUI is used as a library
+    server = module and getattr(module.PromptServer, "instance", None)
+    if server is not None and context is not None:
+        server.send_progress_text(text, context.node_id)
 
 
 def _contact(image: Tensor) -> Image.Image:
