@@ -15,7 +15,7 @@ from .family_probe import Probe, difference, sample
 FLUX = FAMILIES["Flux"]
 
 
-def sage_like(function, q, k, v, *args, **kwargs):
+def rounds_and_cuts(function, q, k, v, *args, **kwargs):
     """A user's attention override whose kernel cuts the gradient, and rounds."""
     return function(q.detach().half().float(), k.detach(), v.detach(), *args, **kwargs)
 
@@ -40,7 +40,7 @@ def run(override=None):
 
 
 def test_an_attention_without_a_backward_is_replaced_where_the_gradient_is_taken():
-    assert difference(run(sage_like), run()) < 1e-2
+    assert difference(run(rounds_and_cuts), run()) < 1e-2
 
 
 def test_an_attention_with_a_backward_stays():
