@@ -26,6 +26,10 @@ from .progress import Progress, line, say
 from .sampling import Sampling
 
 STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
+OUT_OF_MEMORY = (
+    "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
+    "smaller decoder such as TAESD."
+)
 MOST_AT_ONCE = 16  # perturbed samplings in one batch
 HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
 
@@ -106,7 +110,7 @@ class Aligner(comfy.samplers.Sampler):
         settings, history = self.settings, History(Film(self.settings.film_bytes))
         self.history = history
         progress = Progress(settings.iterations, sampling.steps)
-        sampling.begin(progress, settings.record_share)
+        sampling.begin(progress, settings.record_share, _decode_memory(self.vae, sampling.noise))
         iterates = ascend(
             sampling.render,
             Decoder(self.vae, model_wrap.inner_model.process_latent_out),
@@ -130,6 +134,10 @@ class Aligner(comfy.samplers.Sampler):
                     break
                 management.throw_exception_if_processing_interrupted()
                 progress.next_iteration()
+        except management.OOM_EXCEPTION:
+            say(OUT_OF_MEMORY)
+            logging.error(OUT_OF_MEMORY)
+            raise
         except STOPPING_ERRORS as error:
             _reraise_host(error)
             if not history.records:
@@ -176,8 +184,12 @@ def check_latent(noise: Tensor) -> None:
 def _gradient_memory(model_wrap, vae, noise: Tensor) -> int:
     """Bytes to keep free: backward needs about three times what inference needs."""
     model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-    decode = vae.memory_used_decode(noise.shape, vae.vae_dtype)
-    return int(3 * max(model, decode))
+    return max(int(3 * model), _decode_memory(vae, noise))
+
+
+def _decode_memory(vae, noise: Tensor) -> int:
+    """Bytes for one decoding with its backward."""
+    return int(3 * vae.memory_used_decode(noise.shape, vae.vae_dtype))
 
 
 def _reraise_host(error: BaseException) -> None:

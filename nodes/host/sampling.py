@@ -34,15 +34,19 @@ class Sampling:
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
         self._batches = not (kept and self.denoise_mask is not None)
 
-    def begin(self, progress: Progress, record_share: float) -> None:
-        """Report to `progress` and let recorded calls keep `record_share` of the free memory."""
+    def begin(self, progress: Progress, record_share: float, reserved: int) -> None:
+        """Report to `progress`; recorded calls may keep `record_share` of what is free.
+
+        reserved: bytes that decoding and scoring need, which are not free.
+        """
 
         def watch(recomputed: bool) -> None:
             management.throw_exception_if_processing_interrupted()
             progress.watch(recomputed)
 
         self.recomputer.watch = watch
-        self.recomputer.budget = int(management.get_free_memory(self.noise.device) * record_share)
+        free = management.get_free_memory(self.noise.device) - reserved
+        self.recomputer.budget = max(0, int(free * record_share))
 
     def render(self, noise: Noise) -> Tensor:
         """Noise -> latent in the model's space; bitwise what the host's sampler gives.
