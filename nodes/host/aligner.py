@@ -146,9 +146,8 @@ class Aligner(comfy.samplers.Sampler):
             logging.warning("DNO stopped early and keeps the best so far. %s", error)
         finally:
             iterates.close()
-        progress.finish()
-        if history.stop_reason:
-            say(f"{line(history, settings.iterations, progress.seconds)}\n{history.stop_reason}")
+        text = line(history, settings.iterations, progress.seconds)
+        progress.finish(history.best_image, f"{text}\n{history.stop_reason}".strip())
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             with torch.no_grad():
                 history.best_latent = sampling.render(history.best_noise)

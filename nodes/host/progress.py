@@ -37,7 +37,7 @@ class Progress:
 
     def iterate(self, image: Tensor | None, text: str) -> None:
         """One iterate has been scored: show it."""
-        self._show(None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE))
+        self._show(image)
         say(text)
 
     def next_iteration(self) -> None:
@@ -45,13 +45,18 @@ class Progress:
         cost = 3 if self._step == 0 else 1  # the first iterate is a sampling alone
         self._step, self._expected, self._seen = self._step + 1, max(cost * self._seen, 1), 0
 
-    def _show(self, preview: tuple | None = None) -> None:
+    def _show(self, image: Tensor | None = None) -> None:
         fraction = min(self._seen / self._expected, 1.0)
-        value = int((self._step + fraction) * TICKS)
+        self._update(int((self._step + fraction) * TICKS), image)
+
+    def _update(self, value: int, image: Tensor | None) -> None:
+        preview = None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE)
         self._bar.update_absolute(value, self._total * TICKS, preview)
 
-    def finish(self) -> None:
-        self._bar.update_absolute(self._total * TICKS, self._total * TICKS)
+    def finish(self, image: Tensor | None, text: str) -> None:
+        """The run is over: leave the picture that was kept."""
+        self._update(self._total * TICKS, image)
+        say(text)
 
 
 def say(text: str) -> None:
@@ -70,14 +75,15 @@ def _contact(image: Tensor) -> Image.Image:
 
 
 def line(history: History, iterations: int, seconds: float) -> str:
-    """`iteration 12 of 50: reward 0.31 -> 0.52 (best 0.55), P(z) 0.42, 34 s left`."""
+    """The run so far, in two lines: iteration, reward (start, now, kept); noise, time left.
+
+    Kept is the best by the whole objective, so its reward need not be the highest seen.
+    """
     first, last = history.records[0], history.records[-1]
     left = seconds / (last.step + 1) * (iterations - last.step)
-    reward = (
-        f"reward {_mean(first.reward)} → {_mean(last.reward)} (best {_mean(history.best_reward)})"
-    )
-    reads = "".join(f", {name} {_mean(value)}" for name, value in last.indicators.items())
-    return f"iteration {last.step} of {iterations}: {reward}{reads}, {left:.0f} s left"
+    reward = f"{_mean(first.reward)} → {_mean(last.reward)}, kept {_mean(history.best_reward)}"
+    reads = "".join(f"{name} {_mean(value)}, " for name, value in last.indicators.items())
+    return f"iteration {last.step} of {iterations}: reward {reward}\n{reads}{left:.0f} s left"
 
 
 def _mean(values: Tensor) -> str:
