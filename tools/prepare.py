@@ -71,7 +71,7 @@ class Home:
         kept = {key: text for key, text in os.environ.items() if key not in drop}
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         return {
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
+            "OMP_NUM_THREADS": str(cores),
             **kept,
             "COMFYUI_PATH": str(self.comfyui),
             "VIRTUAL_ENV": str(self.root / "venv"),
