@@ -22,6 +22,7 @@ PROMPTS = (
     ("a star", 113), ("a house", 118), ("a ghost", 122), ("an owl", 104), ("a car", 131),
     ("a mushroom", 107), ("a snowman", 116),
 )  # fmt: skip
+ITERATIONS = 24
 REGULARIZERS = {
     "none": (),
     "Probability": (("Probability", 1.0),),
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     arguments = parser.parse_args()
     jobs = [
-        Job(prompt, prompt.split()[-1], seed, "Darkness", regularizers)
+        Job(prompt, prompt.split()[-1], seed, "Darkness", regularizers, iterations=ITERATIONS)
         for prompt, seed in PROMPTS[: arguments.prompts]
         for regularizers in REGULARIZERS.values()
     ]
