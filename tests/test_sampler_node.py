@@ -155,7 +155,31 @@ def test_images_of_a_batch_do_not_meet(parts):
 @pytest.mark.parametrize("memory", ["least", "automatic"])
 @pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_sde", "ddim"])
 def test_noise_and_sampler_outputs_replay_the_best(parts, name, memory):
-    latent, _, noise, sampler = run(parts, sampler_name=name, options=Options(memory=memory)).result
+    assert_replays(parts, name, Options(memory=memory))
+
+
+def test_the_best_is_drawn_by_the_users_own_kernels(parts):
+    """Steps that are kept for backward may use others; the picture that is handed on does not."""
+
+    def sage(attention, *arguments, **options):
+        with torch.no_grad():
+            return 1.05 * attention(*arguments, **options)
+
+    model = parts[0].clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = sage
+    mine = (model, *parts[1:])
+    rewards = [record.reward for record in run(mine, sampler_name="euler", iterations=4)[1].records]
+    target = float(rewards[2].min()) - 1e-6  # stop at iteration 2, whose steps are kept
+    options = Options(use_target=True, target_reward=target)
+    history = assert_replays(mine, "euler", options, iterations=4)
+    assert history.best_step.tolist() == [2, 2]
+
+
+def assert_replays(parts, name: str, options: Options, **inputs):
+    """SamplerCustomAdvanced with the node's noise and sampler gives its latent, bit for bit."""
+    latent, history, noise, sampler = run(
+        parts, sampler_name=name, options=options, **inputs
+    ).result
     model, _, positive, negative = parts
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
@@ -165,6 +189,7 @@ def test_noise_and_sampler_outputs_replay_the_best(parts, name, memory):
         empty = {"samples": torch.zeros(2, 4, 8, 8)}
         replayed = SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, empty)[0]
     assert torch.equal(replayed["samples"], latent["samples"])
+    return history
 
 
 def test_the_custom_form_gives_the_same(parts):
