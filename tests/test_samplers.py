@@ -118,6 +118,9 @@ def _derivatives(model, name):
     found = []
 
     def derive(sampling):
+        # Newer ComfyUI brings what it samples from down to fp32.
+        for name in ("noise", "latent_image", "sigmas"):
+            setattr(sampling, name, getattr(sampling, name).double())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found.append(directional_derivatives(sampling))
