@@ -65,7 +65,7 @@ def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="for its CLIP tokenizer")
-    parser.add_argument("--directory", type=Path, default=Path("demo_training"))
+    parser.add_argument("--directory", type=Path, default=Path(".comfyui/demo_training"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--classifier-minutes", type=float, default=6)
     parser.add_argument("--vae-minutes", type=float, default=17)

@@ -144,9 +144,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the demo checkpoint in ComfyUI.")
     parser.add_argument("--comfyui", type=Path, required=True)
-    parser.add_argument("--directory", type=Path, default=Path("demo_training"))
+    parser.add_argument("--directory", type=Path, default=Path(".comfyui/demo_training"))
     parser.add_argument("--grid", type=Path, default=GRID)
-    parser.add_argument("--plain-grid", type=Path, default=Path("demo_training/plain.png"))
+    parser.add_argument("--plain-grid", type=Path, default=Path(".comfyui/demo_training/plain.png"))
     return parser.parse_args()
 
 
