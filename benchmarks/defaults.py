@@ -2,8 +2,9 @@
 
     python run.py exec -- python benchmarks/defaults.py
 
-The prompts leave the background to the noise. Writes defaults.json, defaults.md and defaults.jpg
-beside this file; about five minutes on two cores.
+The prompts leave the background to the noise. Each seed is the first from 1 on whose picture by
+KSampler has a mean brightness of 0.3 to 0.7, so that there is room both ways. Writes defaults.json,
+defaults.md and defaults.jpg beside this file; about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pathlib import Path
 from demo_runs import Job, run_all, sheet
 
 PROMPTS = (
-    ("a penguin", 1), ("a cat", 2), ("an apple", 3), ("a robot", 4), ("a frog", 5),
-    ("a star", 6), ("a house", 7), ("a pizza", 8), ("an owl", 9), ("a car", 10),
+    ("a penguin", 3), ("a cat", 2), ("an apple", 1), ("a robot", 1), ("a frog", 1),
+    ("a star", 5), ("a house", 1), ("a pizza", 1), ("an owl", 2), ("a car", 6),
 )  # fmt: skip
 REGULARIZERS = (("Spectrum", 1.0), ("Probability", 1.0))
 
