@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import comfy.samplers
 import pytest
 import torch
 
 from ComfyUI_DNO.dno.ascent import NonFiniteError
 from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom
 
 from . import tiny
-from .test_sampler_node import Failing, Tilt, assert_untouched, ksampler, run, state
+from .test_sampler_node import REWARD, Failing, Tilt, assert_untouched, ksampler, run, state
 from .test_sampler_node import parts as parts  # the fixture
 
 EMPTY = {"samples": torch.zeros(2, 4, 8, 8)}
@@ -67,6 +69,22 @@ def test_a_vae_of_another_model(parts):
         other = tiny.vae(channels=16)
     with pytest.raises(ValueError, match="16 channels, the model makes 4"):
         run(parts, vae=other)
+
+
+@pytest.mark.parametrize(
+    ("channels", "sentence"), [(None, "vae input is empty"), (16, "decodes latents of 16 channels")]
+)
+def test_the_custom_form_checks_its_vae_too(parts, channels, sentence):
+    model, _, positive, negative = parts
+    with torch.inference_mode():
+        vae = tiny.vae(channels=channels) if channels else None
+        sampler = comfy.samplers.sampler_object("euler")
+        aligned = DNOSamplerCustom.execute(sampler, vae, REWARD, 2, 0.05)[0]
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        noise = torch.zeros(1, 4, 8, 8)
+        with pytest.raises(ValueError, match=sentence):
+            guider.sample(noise, noise, aligned, tiny.sigmas(model, "euler"), disable_pbar=True)
 
 
 def test_frames_are_refused(parts):

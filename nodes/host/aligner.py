@@ -22,6 +22,7 @@ from ...dno.stopping import StoppingRule, first_reason
 from .decode import Decoder
 from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
+from .prepare import check_vae
 from .progress import Progress, line, say
 from .sampling import Sampling
 
@@ -77,6 +78,7 @@ class Aligner(comfy.samplers.Sampler):
         disable_pbar=False,
     ):
         check_latent(noise)
+        check_vae(self.vae, model_wrap.model_patcher)
         cached = step_cache(extra_args.get("model_options", {}))
         if cached:
             logging.warning("DNO: the step cache %r makes gradients inexact; take it out.", cached)
