@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from .fields import Choice, Range, Switch, check_fields
-from .gradient import Exact, Point, Scored, detached
+from .gradient import Exact, Point, Scored, detached, seen_by
 from .noise import Noise
 from .objective import Objective
 
 METHODS = ("hybrid-2", "hybrid-1", "zeroth order")
 SCALES = ("calibrated", "unit", "none")
+Sample = tuple[Tensor, Tensor | None]  # a picture and its latent
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,17 @@ class Estimated:
         exact, blind = objective.split()
         with torch.set_grad_enabled(climb):
             sample = point.latent.detach().requires_grad_(climb)
-            image = point.decode(sample)
-            seen, terms = exact.reward(image)
+            image = seen_by(objective, point, sample)
+            seen, terms = exact.reward(image, sample)
         with torch.no_grad():
-            unseen, blind_terms = blind.reward(image.detach())
+            unseen, blind_terms = blind.reward(image.detach(), sample.detach())
 
         def pull() -> Tensor:
             upper = self._image_gradient(point, blind, image.detach(), unseen)
-            if seen.requires_grad:
-                (known,) = torch.autograd.grad(seen.sum(), image, retain_graph=True)
-                upper = upper + known
-            (gradient,) = torch.autograd.grad(image, sample, upper)
+            pulled = [(image, upper), (seen.sum(), None)]
+            pulled = [pair for pair in pulled if pair[0].requires_grad]
+            ends, pulls = zip(*pulled, strict=True)
+            (gradient,) = torch.autograd.grad(ends, sample, pulls)
             return gradient
 
         every = {**detached(terms), **blind_terms}
@@ -98,8 +99,8 @@ class Estimated:
 
         def direct() -> list[Tensor]:
             changes, directions = [], []
-            for xi, images in self._neighbours(point):
-                changes.append(self._change(objective, images, plain.reward))
+            for xi, samples in self._neighbours(point):
+                changes.append(self._change(objective, samples, plain.reward))
                 directions.append(xi)
             columns = [torch.stack(leaf) for leaf in zip(*directions, strict=True)]
             return self._combine(torch.stack(changes) / self.mu, columns)
@@ -115,28 +116,28 @@ class Estimated:
         if not blind.rewards:
             return torch.zeros_like(image)
         changes, steps = [], []
-        for step, pictures in self._pictures(point, image):
-            changes.append(self._change(blind, pictures, reward))
+        for step, samples in self._perturbed(point, image):
+            changes.append(self._change(blind, samples, reward))
             steps.append(step)
         size = self.mu if self.method == "hybrid-1" else 1.0
         return self._combine(torch.stack(changes) / size, [torch.stack(steps)])[0]
 
-    def _pictures(self, point: Point, image: Tensor):
-        """(step, pictures) of each perturbation: step is xi, or the change of the picture."""
+    def _perturbed(self, point: Point, image: Tensor):
+        """(step, samples) of each perturbation: step is xi, or the change of the picture."""
         if self.method == "hybrid-1":
             for index in range(self._pairs):
                 (xi,) = self._draw(point.step, index, [image])
                 signs = (1.0, -1.0) if self.antithetic else (1.0,)
-                yield xi, [(image + sign * self.mu * xi).clamp(0, 1) for sign in signs]
+                yield xi, [((image + sign * self.mu * xi).clamp(0, 1), None) for sign in signs]
         else:
-            for _, pictures in self._neighbours(point):
-                ahead, behind = pictures[0], pictures[1] if self.antithetic else image
-                yield (ahead - behind) / len(pictures), pictures
+            for _, samples in self._neighbours(point):
+                ahead, behind = samples[0][0], samples[1][0] if self.antithetic else image
+                yield (ahead - behind) / len(samples), samples
 
-    def _change(self, objective: Objective, pictures: list[Tensor], reward: Tensor) -> Tensor:
+    def _change(self, objective: Objective, samples: list[Sample], reward: Tensor) -> Tensor:
         """The reward's change (B,) for a step of mu: central if antithetic, else forward."""
         with torch.no_grad():
-            scores = [objective.reward(picture)[0] for picture in pictures]
+            scores = [objective.reward(*sample)[0] for sample in samples]
         return (scores[0] - scores[1]) / 2 if self.antithetic else scores[0] - reward
 
     def _combine(self, changes: Tensor, steps: list[Tensor]) -> list[Tensor]:
@@ -159,7 +160,7 @@ class Estimated:
         return max(1, self.samples // 2) if self.antithetic else self.samples
 
     def _neighbours(self, point: Point):
-        """(xi, pictures) for each perturbation of the noise, sampled `at_once` at a time."""
+        """(xi, samples) for each perturbation of the noise, sampled `at_once` at a time."""
         leaves = point.noise.leaves()
         signs = (1.0, -1.0) if self.antithetic else (1.0,)
         together = max(1, self.at_once // len(signs))
@@ -167,10 +168,11 @@ class Estimated:
             indices = range(first, min(first + together, self._pairs))
             directions = [self._draw(point.step, index, leaves) for index in indices]
             moves = [(xi, sign) for xi in directions for sign in signs]
-            images = point.images(_moved(point.noise, moves, self.mu)).chunk(len(moves))
+            moved = point.samples(_moved(point.noise, moves, self.mu))
+            samples = list(zip(*(part.chunk(len(moves)) for part in moved), strict=True))
             for position, xi in enumerate(directions):
                 start = position * len(signs)
-                yield xi, list(images[start : start + len(signs)])
+                yield xi, samples[start : start + len(signs)]
 
     def _draw(self, step: int, index: int, like: list[Tensor]) -> list[Tensor]:
         generator = torch.Generator().manual_seed((self.seed * 100_003 + step) * 4099 + index)

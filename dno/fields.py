@@ -55,6 +55,22 @@ class Mask:
 
 
 @dataclass(frozen=True)
+class Text:
+    """Words of any length; `needed` if it may not be empty."""
+
+    help: str = ""
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of one of these classes."""
+
+    kinds: tuple[type, ...]
+    help: str = ""
+
+
+@dataclass(frozen=True)
 class Switch:
     """On or off."""
 
@@ -97,6 +113,12 @@ def check_fields(instance: object) -> None:
             raise ValueError(
                 f"{name}: {field} is {value!r}; write it as #rrggbb, for example #ff8800."
             )
+        if isinstance(metadata, Text) and metadata.needed and not str(value).strip():
+            raise ValueError(f"{name}: {field} is empty; write what the picture shall show.")
+        if isinstance(metadata, Model) and not isinstance(value, metadata.kinds):
+            wanted = " or ".join(getattr(kind, "title", kind.__name__) for kind in metadata.kinds)
+            found = getattr(value, "title", type(value).__name__)
+            raise ValueError(f"{name}: {field} is of kind {found}; connect a {wanted} model.")
         if isinstance(metadata, Image | Mask) and value is not None:
             _check_picture(name, field, value, isinstance(metadata, Image))
 

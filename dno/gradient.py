@@ -29,9 +29,10 @@ class Point:
     decode: Callable[[Tensor], Tensor]
 
     @torch.no_grad()
-    def images(self, noise: Noise) -> Tensor:
-        """The pictures of other noise, a multiple of this point's batch."""
-        return self.decode(self.render(noise))
+    def samples(self, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Pictures and latents of other noise, a multiple of this point's batch."""
+        latent = self.render(noise)
+        return self.decode(latent), latent
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,19 @@ class Exact:
     def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
         with torch.set_grad_enabled(climb):
             sample = point.latent.detach().requires_grad_(climb)
-            image = point.decode(sample)
-            reward, terms = objective.reward(image)
+            image = seen_by(objective, point, sample)
+            reward, terms = objective.reward(image, sample)
 
         def pull() -> Tensor:
             return _derivative(reward, sample)
 
         return Scored(reward.detach(), detached(terms), image.detach(), pull)
+
+
+def seen_by(objective: Objective, point: Point, sample: Tensor) -> Tensor:
+    """The decoded image, with a gradient only if a reward looks at it."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and objective.sees_image):
+        return point.decode(sample)
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:

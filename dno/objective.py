@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from .noise import Noise
+from .sharing import sharing
 
 
 @runtime_checkable
 class Reward(Protocol):
-    """Higher is better. `differentiable` is declared, never guessed."""
+    """Higher is better. `differentiable` is declared, never guessed.
+
+    A reward with `space = "latent"` scores the sample itself, (B,C,H,W) as the diffusion model
+    makes it, before the VAE.
+    """
 
     differentiable: bool
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) sRGB in [0,1] -> (B,) scores; image i's score depends on image i alone."""
+
+
+def of_latent(reward: Reward) -> bool:
+    """Whether it scores the latent and not the image."""
+    return getattr(reward, "space", "image") == "latent"
 
 
 class Regularizer(Protocol):
@@ -55,19 +65,38 @@ class Objective:
     regularizers: Mapping[str, Weighted] = field(default_factory=dict)
     indicators: Mapping[str, Indicator] = field(default_factory=dict)
 
-    def reward(self, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(B,3,H,W) -> the weighted sum (B,) and each term, unweighted, by name."""
-        return _weigh(self.rewards, image, image.new_zeros(image.shape[0]), "reward")
+    def reward(
+        self, image: Tensor, latent: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(B,3,H,W) -> the weighted sum (B,) and each term, unweighted, by name.
+
+        latent: the sample (B,C,...) that the image was decoded from, for rewards that score it.
+        """
+
+        def seen(reward: Reward) -> Tensor:
+            if not of_latent(reward):
+                return image
+            if latent is None:
+                raise ValueError("it scores latents, and here is only a picture")
+            return latent
+
+        with sharing():
+            return _weigh(self.rewards, seen, image.new_zeros(image.shape[0]), "reward")
 
     def regularization(self, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise -> the weighted sum (B,) and each term, unweighted, by name."""
         zero = noise.initial.new_zeros(noise.initial.shape[0])
-        return _weigh(self.regularizers, noise, zero, "regularizer")
+        return _weigh(self.regularizers, lambda _: noise, zero, "regularizer")
 
     @property
     def differentiable(self) -> bool:
         """Whether every reward declares a gradient."""
         return all(term.score.differentiable for term in self.rewards.values())
+
+    @property
+    def sees_image(self) -> bool:
+        """Whether any reward scores the decoded image."""
+        return any(not of_latent(term.score) for term in self.rewards.values())
 
     def split(self) -> tuple[Objective, Objective]:
         """Its rewards with a gradient, and those without."""
@@ -90,12 +119,16 @@ def combine(*parts: tuple[float, Mapping[str, Weighted]]) -> dict[str, Weighted]
 
 
 def _weigh(
-    terms: Mapping[str, Weighted], argument: Tensor | Noise, zero: Tensor, kind: str
+    terms: Mapping[str, Weighted],
+    argument: Callable[[Reward | Regularizer], Tensor | Noise],
+    zero: Tensor,
+    kind: str,
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """`argument(score)` is what a term is given."""
     total, scores = zero, {}
     for name, term in terms.items():
         try:
-            score = term.score(argument)
+            score = term.score(argument(term.score))
         except Exception as error:
             raise TermError(f"The {kind} {name!r} failed: {error}") from error
         if score.shape != zero.shape:

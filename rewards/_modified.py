@@ -27,6 +27,17 @@ class Modified:
         """That of the reward: the changes have a gradient."""
         return self.reward.differentiable
 
+    def __post_init__(self) -> None:
+        if self.space == "latent" and self.before is not unchanged:
+            raise ValueError(
+                "This reward scores the latent, not the picture: it cannot be masked or cropped."
+            )
+
+    @property
+    def space(self) -> str:
+        """What the reward scores: "image" or "latent"."""
+        return getattr(self.reward, "space", "image")
+
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
         return self.after(self.reward(self.before(image)))

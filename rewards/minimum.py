@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..dno.objective import Weighted
+from ..dno.objective import Weighted, of_latent
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,16 @@ class Minimum:
             raise ValueError("Minimum: there are no rewards; connect at least one.")
         if not self.softness >= 0:
             raise ValueError(f"Minimum: softness is {self.softness}; it must be 0 or more.")
+        if len({of_latent(term.score) for term in self.terms.values()}) > 1:
+            raise ValueError(
+                "Minimum: some rewards score the picture and some the latent; take one kind, or "
+                "combine them with Combine Rewards."
+            )
+
+    @property
+    def space(self) -> str:
+        """What every term scores: "image" or "latent"."""
+        return "latent" if any(of_latent(t.score) for t in self.terms.values()) else "image"
 
     @property
     def differentiable(self) -> bool:

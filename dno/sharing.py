@@ -1,0 +1,40 @@
+"""What several terms of one objective have in common is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_shared: ContextVar[dict | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Within, `once` remembers; a scope inside another shares the outer one's values."""
+    if _shared.get() is not None:
+        yield
+        return
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def once(owner: Hashable, argument: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """`compute(argument)`; the second time in a `sharing` scope, what it gave the first time.
+
+    Values are told apart by `owner` (what computes), by the very tensor `argument`, and by whether
+    gradients are recorded.
+    """
+    values = _shared.get()
+    if values is None:
+        return compute(argument)
+    key = (owner, id(argument), torch.is_grad_enabled())
+    if key not in values:
+        values[key] = (argument, compute(argument))  # the argument is kept, so that its id is too
+    return values[key][1]

@@ -1,0 +1,113 @@
+"""Weights on disk: safetensors, pickles without code, and folders of Hugging Face."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".safetensors", *PICKLES)
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_SHARDED = tuple(f"{name}.index.json" for name in _WHOLE)
+_NESTED = ("state_dict", "model_state_dict", "model", "module")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file or folder holds; `config` is empty where there is no config.json."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: Mapping = field(default_factory=dict)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this is a folder of Hugging Face with weights."""
+    return (path / "config.json").is_file() and any(
+        (path / name).is_file() for name in _WHOLE + _SHARDED
+    )
+
+
+def read(path: Path) -> Stored:
+    """All tensors of a file, or of a folder's files; nothing of it is run.
+
+    Raises FileNotFoundError or ValueError, one sentence that names the file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is not there any more: press R to read the folder.")
+    if path.is_file():
+        return Stored(path, _tensors(path))
+    if not is_folder(path):
+        raise ValueError(
+            f"{path.name} is a folder without a config.json and weights: download all its files."
+        )
+    tensors: dict[str, Tensor] = {}
+    for part in _parts(path):
+        tensors |= _tensors(part)
+    return Stored(path, tensors, _json(path / "config.json"))
+
+
+def _parts(folder: Path) -> list[Path]:
+    for name in _WHOLE:
+        if (folder / name).is_file():
+            return [folder / name]
+    index = next(folder / name for name in _SHARDED if (folder / name).is_file())
+    names = sorted(set(_json(index).get("weight_map", {}).values()))
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking or not names:
+        what = lacking[0] if lacking else "a part of the weights"
+        raise ValueError(f"{folder.name} lacks {what}: download it into that folder.")
+    return [folder / name for name in names]
+
+
+def _json(path: Path) -> dict:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} in {path.parent.name} is damaged: download it again.")
+    return found
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path.name} is damaged or no safetensors file ({error}): download it again."
+            ) from None
+    found = _unpickle(path)
+    for name in _NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
+    tensors = found if isinstance(found, Mapping) else {}
+    tensors = {str(name): t for name, t in tensors.items() if isinstance(t, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path.name} holds no weights by name: get the published file.")
+    return tensors
+
+
+def _unpickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if "nsupported" in str(error):  # a class, a function or an opcode that weights do not need
+            raise ValueError(
+                f"{path.name} holds more than weights (pickled code), and was not run: get it as "
+                "safetensors."
+            ) from None
+        raise ValueError(f"{path.name} is damaged ({_first(error)}): download it again.") from None
+
+
+def _first(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,74 @@
+"""From a picture to what an encoder sees: as its original does it, but with a gradient.
+
+Originals resize 8-bit pictures with Pillow. Here nothing is rounded; torch's antialiased bicubic
+has Pillow's kernel (a = -0.5), and as there what overshoots [0,1] is cut off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from ...dno.sharing import once
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+FITS = ("crop", "pad", "stretch")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """(B,3,H,W) in [0,1] -> (B,3,size,size), normalised.
+
+    fit: "crop" makes the shorter side `size` and cuts the middle out (torchvision's Resize and
+    CenterCrop); "pad" makes the longer side `size` and fills up with black (HPSv2); "stretch"
+    makes both sides `size`.
+    """
+
+    size: int = 224
+    fit: str = "crop"
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return once(self, image, self._prepare)
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.fit == "crop":
+            image = _centre(resize(image, *_scaled(height, width, self.size)), self.size)
+        elif self.fit == "pad":
+            scale = self.size / max(height, width)
+            image = resize(image, max(round(height * scale), 1), max(round(width * scale), 1))
+            image = _fill(image, self.size)
+        else:
+            image = resize(image, self.size, self.size)
+        mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (image - mean) / std
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """(B,3,H,W) -> (B,3,height,width), bicubic with antialiasing, held in [0,1]."""
+    if (height, width) == tuple(image.shape[-2:]):
+        return image
+    image = interpolate(image, (height, width), mode="bicubic", align_corners=False, antialias=True)
+    return image.clamp(0, 1)
+
+
+def _scaled(height: int, width: int, short: int) -> tuple[int, int]:
+    """The size with the shorter side `short`; the longer one is rounded down, as torchvision."""
+    if height <= width:
+        return short, int(short * width / height)
+    return int(short * height / width), short
+
+
+def _centre(image: Tensor, size: int) -> Tensor:
+    top, left = (round((side - size) / 2) for side in image.shape[-2:])
+    return image[..., top : top + size, left : left + size]
+
+
+def _fill(image: Tensor, size: int) -> Tensor:
+    rows, columns = (size - side for side in image.shape[-2:])
+    return pad(image, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
