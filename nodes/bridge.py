@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from comfy_api.latest import io
 
-from ..dno.fields import Choice, Colour, Image, Mask, Range, Switch, fields_of
+from ..dno.fields import Choice, Colour, Image, Mask, Model, Range, Switch, Text, fields_of
 from ..dno.objective import Reward, Weighted
+from .host.reward_models import bring_in
 from .schema import (
     CATEGORY,
     RegularizerSocket,
+    RewardModelSocket,
     RewardSocket,
     output,
     schema,
@@ -123,6 +125,7 @@ def _node(
         @classmethod
         def execute(node, **values: object) -> io.NodeOutput:
             own = {name: values.pop(name) for name in described if name in values}
+            bring_in(values | own)
             with torch.inference_mode(False), torch.no_grad():
                 return io.NodeOutput(deliver(_build(cls, own), **values))
 
@@ -153,6 +156,11 @@ def _input(cls: type, name: str, metadata: object, default: object) -> io.Input:
     if isinstance(metadata, Image | Mask):
         common["optional"] = default is None
         return (io.Image if isinstance(metadata, Image) else io.Mask).Input(name, **common)
+    if isinstance(metadata, Model):
+        return RewardModelSocket.Input(name, optional=default is None, **common)
+    if isinstance(metadata, Text):
+        given = "" if default is dataclasses.MISSING else default
+        return io.String.Input(name, multiline=True, default=given, **common)
     if default is not dataclasses.MISSING:
         common["default"] = default
     if isinstance(metadata, Range):

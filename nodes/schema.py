@@ -21,6 +21,7 @@ RegularizerSocket = io.Custom("DNO_REGULARIZER")
 OptimizerSocket = io.Custom("DNO_OPTIMIZER")
 GradientSocket = io.Custom("DNO_GRADIENT")
 OptionsSocket = io.Custom("DNO_OPTIONS")
+RewardModelSocket = io.Custom("DNO_REWARD_MODEL")
 HistorySocket = io.Custom("DNO_HISTORY")
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from ..dno.objective import Objective, TermError, Weighted
 from .canvas import number
 from .host.aligner import HOST_ERRORS
 from .host.progress import say
+from .host.reward_models import bring_in
 from .schema import CATEGORY, RewardSocket, schema, to_image
 
 
@@ -67,6 +68,7 @@ def score(objective: Objective, pictures: Tensor) -> tuple[list[float], dict[str
     device, bar = management.get_torch_device(), comfy.utils.ProgressBar(len(pictures))
     totals: list[float] = []
     terms: dict[str, list[float]] = {name: [] for name in objective.rewards}
+    bring_in(objective)
     with torch.inference_mode(False), torch.no_grad():
         for place, picture in enumerate(pictures):
             management.throw_exception_if_processing_interrupted()

@@ -7,6 +7,7 @@ here; see README.md beside this file.
 from .black_and_white import BlackAndWhite
 from .brightness import Brightness
 from .clamp import Clamp
+from .clip_text_similarity import CLIPTextSimilarity
 from .colour import Colour
 from .composition import Composition
 from .contrast import Contrast
@@ -23,6 +24,7 @@ from .negate import Negate
 from .normalise import Normalise
 from .palette import Palette
 from .palette_size import PaletteSize
+from .pick_score import PickScore
 from .saturation import Saturation
 from .sharpness import Sharpness
 from .smoothness import Smoothness
@@ -51,6 +53,8 @@ REWARDS = (
     JPEGIncompressibility,
     FileSize,
     PaletteSize,
+    CLIPTextSimilarity,
+    PickScore,
 )
 
 MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)

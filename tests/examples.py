@@ -4,8 +4,10 @@ import dataclasses
 
 import torch
 
-from ComfyUI_DNO.dno.fields import Image, Mask, fields_of
+from ComfyUI_DNO.dno.fields import Image, Mask, Model, Text, fields_of
 from ComfyUI_DNO.dno.noise import Noise
+
+from .tiny_models import tiny
 
 
 def picture(batch=2, height=24, width=32, seed=0, dtype=torch.float32):
@@ -27,13 +29,17 @@ def mask(height=24, width=32):
 
 
 def build(cls, **values):
-    """`cls` with its defaults, and an example for each picture or mask that it needs."""
+    """`cls` with its defaults, and an example for everything else that it needs."""
     examples = {}
     for name, (metadata, default) in fields_of(cls).items():
         if isinstance(metadata, Image) and default is dataclasses.MISSING:
             examples[name] = picture(2, seed=7)
         elif isinstance(metadata, Mask) and default is dataclasses.MISSING:
             examples[name] = mask()
+        elif isinstance(metadata, Model) and default is dataclasses.MISSING:
+            examples[name] = tiny(metadata.kinds[0].title)
+        elif isinstance(metadata, Text) and default is dataclasses.MISSING:
+            examples[name] = "a red fox"
     return cls(**(examples | values))
 
 

@@ -25,6 +25,7 @@ from ComfyUI_DNO.regularizers import REGULARIZERS
 from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
 
 from .examples import build, mask, picture
+from .tiny_models import tiny
 
 NODES = [*rewards.NODES, *regularizers.NODES, *combine.NODES]
 BRIDGED = list(
@@ -43,6 +44,10 @@ def values_of(node, cls):
             values[given.id] = picture(2).movedim(1, -1)
         elif isinstance(given, io.Mask.Input):
             values[given.id] = mask()
+        elif given.get_io_type() == "DNO_REWARD_MODEL":
+            values[given.id] = tiny(fields_of(cls)[given.id][0].kinds[0].title)
+        elif given.id == "prompt":
+            values[given.id] = "a red fox"
         elif given.id == "reward":
             values[given.id] = {"darkness": Weighted(2.5, Darkness())}
         elif hasattr(given, "default"):

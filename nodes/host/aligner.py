@@ -24,6 +24,7 @@ from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
 from .prepare import check_vae
 from .progress import Progress, line, say
+from .reward_models import networks_in
 from .sampling import Sampling
 
 STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
@@ -83,11 +84,12 @@ class Aligner(comfy.samplers.Sampler):
         if cached:
             logging.warning("DNO: the step cache %r makes gradients inexact; take it out.", cached)
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
+        judges = networks_in(self.objective)
         management.load_models_gpu(
-            [*patchers, self.vae.patcher],
+            [*patchers, self.vae.patcher, *(judge.patcher for judge in judges)],
             memory_required=_gradient_memory(model_wrap, self.vae, noise),
         )
-        modules = [patcher.model for patcher in patchers] + [self.vae.first_stage_model]
+        modules = [patcher.model for patcher in patchers] + [self.vae.first_stage_model, *judges]
         conds = model_wrap.conds
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))

@@ -55,7 +55,7 @@ class CLIP(nn.Module):
     @torch.no_grad()
     def text_embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> (B,D) of unit length, fp32 on the CPU; beyond 77 tokens they are cut off."""
-        tokens = self.tokens(prompts).to(self.network.logit_scale.device)
+        tokens = self.tokens(prompts).to(self.network.text_projection.weight.device)
         found = self.network.text_model(input_ids=tokens).pooler_output
         return unit(self.network.text_projection(found).cpu().float())
 
@@ -81,7 +81,7 @@ class CLIP(nn.Module):
             pooled = self.network.vision_model(pixel_values=given).pooler_output
             return self.network.visual_projection(pooled)
 
-        return unit(encode(self.network, pixels, compute))
+        return unit(encode(self.network.vision_model, pixels, compute))
 
 
 def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:

@@ -38,7 +38,7 @@ def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Tensor
     scale = _HALF_SCALE if weight.dtype == torch.float16 else 1.0
     given = _ScaleGradient.apply(image, 1 / scale).to(weight.device, weight.dtype)
     answer = compute(given).to(image.device)
-    answer = answer if answer.dtype == torch.float64 else answer.float()
+    answer = answer.to(torch.promote_types(image.dtype, torch.float32))
     return _ScaleGradient.apply(answer, scale)
 
 

@@ -1,0 +1,46 @@
+"""The tokenizer of a reward model: its folder's own, or the same one that ComfyUI ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.utils
+from torch import nn
+from transformers import AutoTokenizer, BertTokenizerFast, CLIPTokenizer, T5TokenizerFast
+
+_OWN = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+_SHIPPED = {
+    "clip": (CLIPTokenizer, "sd1_tokenizer"),
+    "t5": (T5TokenizerFast, "text_encoders/t5_tokenizer"),
+}
+_BERT = "vocab.txt"
+
+
+def tokenizer_of(network: nn.Module, path: Path):
+    """For weights in `path`; None for a network that reads no text. Raises FileNotFoundError."""
+    name = getattr(network, "tokenizer_name", None)
+    if name is None:
+        return None
+    if path.is_dir() and any((path / own).is_file() for own in _OWN):
+        return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+    if name in _SHIPPED:
+        kind, folder = _SHIPPED[name]
+        return kind.from_pretrained(
+            str(Path(comfy.utils.__file__).parent / folder), local_files_only=True
+        )
+    if name == "bert":
+        return _bert(network, path)
+    raise FileNotFoundError(
+        f"{network.title} needs its tokenizer: load it as the folder with all files of its page."
+    )
+
+
+def _bert(network: nn.Module, path: Path) -> BertTokenizerFast:
+    places = [path.with_suffix(f".{_BERT}"), path.parent / "bert-base-uncased" / _BERT]
+    for place in places:
+        if place.is_file():
+            return BertTokenizerFast(vocab_file=str(place), do_lower_case=True)
+    raise FileNotFoundError(
+        f"{network.title} reads prompts with BERT's words: get {_BERT} from "
+        f"huggingface.co/google-bert/bert-base-uncased and put it at {places[1]}."
+    )

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Model, Text, check_fields
+from .models.clip import CLIP
+
+
+@dataclass(frozen=True, eq=False)
+class PickScore:
+    """Makes a picture that people would pick for this prompt.
+
+    PickScore (arXiv 2305.01569): a CLIP-H trained on the choices of users. Score: exp(logit_scale)
+    times the cosine of picture and prompt, about 18 to 24; 0.5 more is a clearly better picture.
+    """
+
+    model: Annotated[
+        CLIP, Model((CLIP,), help="yuvalkirstain/PickScore_v1, from Load Reward Model.")
+    ]
+    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        text = self.model.scale * self.model.text_embed([self.prompt])
+        object.__setattr__(self, "_text", text)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) -> (B,)"""
+        return (self.model.image_embed(image) * self._text.to(image)).sum(dim=1)

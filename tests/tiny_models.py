@@ -1,0 +1,67 @@
+"""Reward models of small width with random weights, read and recognised like published ones."""
+
+from functools import cache
+from pathlib import Path
+
+import comfy.utils
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from ComfyUI_DNO.rewards import models
+from ComfyUI_DNO.rewards.models.files import Stored
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """The one that ComfyUI ships."""
+    return CLIPTokenizer.from_pretrained(str(Path(comfy.utils.__file__).parent / "sd1_tokenizer"))
+
+
+def clip_config(width=64, layers=2, **vision) -> CLIPConfig:
+    """What the sizes of a small CLIP's weights say."""
+    tower = {
+        "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers,
+        "num_attention_heads": width // 64, "hidden_act": "quick_gelu",
+    }  # fmt: skip
+    return CLIPConfig(
+        text_config={**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407},
+        vision_config={**tower, "image_size": 32, "patch_size": 8, **vision},
+        projection_dim=32,
+    )
+
+
+def original_clip(**sizes) -> CLIPModel:
+    """transformers' own, with random weights."""
+    torch.manual_seed(0)
+    network = CLIPModel(clip_config(**sizes)).eval()
+    return randomise(network)
+
+
+@torch.no_grad()
+def randomise(network):
+    """Weights large enough that every layer matters."""
+    for name, weight in network.named_parameters():
+        if weight.ndim > 1:
+            weight.normal_(std=1.2 * weight[0].numel() ** -0.5)
+        elif name.endswith("bias"):
+            weight.normal_(std=0.1)
+    return network
+
+
+def tiny_clip():
+    return original_clip().state_dict()
+
+
+TINY = {"CLIP": (tiny_clip, clip_tokenizer)}
+"""Title of a kind -> what makes its weights, in the published layout, and its tokenizer."""
+
+
+@cache
+def tiny(title: str, dtype=torch.float64):
+    """A small network of that kind, as the loader builds it; in double for finite differences."""
+    weights, tokenizer = TINY[title]
+    network = models.build(Stored(Path(f"tiny {title}"), weights())).to(dtype)
+    for name, part in network.named_modules():
+        if name.endswith(("text_model", "text_projection")):
+            part.float()  # transformers masks CLIP's words in single precision
+    network.tokenizer = tokenizer()
+    return network
