@@ -53,6 +53,8 @@ class History:
     """Records of every iteration so far and, per image, the best iterate by the whole objective.
 
     stop_reason: why it ended early, in words for the user; empty when every iteration was done.
+    start: where it started, in words for the user; empty for the given noise. seconds_before: what
+    choosing that took, counted in every record's seconds.
     best_step, best_score, best_reward: (B,); best_latent, best_image: the best of each image;
     best_noise: the noise that gives them. All of them are empty before the first iterate.
     """
@@ -61,6 +63,8 @@ class History:
         self.records: list[Record] = []
         self.film: Film = film or Film()
         self.stop_reason: str = ""
+        self.start: str = ""
+        self.seconds_before: float = 0.0
         self.best_step: Tensor = torch.empty(0, dtype=torch.long)
         self.best_score: Tensor = torch.empty(0)
         self.best_reward: Tensor = torch.empty(0)
@@ -104,6 +108,12 @@ class History:
         if self.best_image is not None and iterate.image is not None:
             self.best_image[on_device] = iterate.image[on_device]
         self.best_noise.copy_rows(iterate.noise, on_device)
+
+    @property
+    def seconds_each(self) -> float:
+        """Mean seconds of the iterations so far."""
+        last = self.records[-1]
+        return (last.seconds - self.seconds_before) / (last.step + 1)
 
     def at_best(self, read: Callable[[Record], Tensor]) -> Tensor:
         """Per image, `read(record)` (B,) at that image's best step."""

@@ -42,13 +42,8 @@ class TimeBudget:
     seconds: float
 
     def __call__(self, history: History) -> str | None:
-        last = history.records[-1]
-        mean = last.seconds / (last.step + 1)
-        return (
-            f"time budget of {self.seconds:g} s used"
-            if last.seconds + mean > self.seconds
-            else None
-        )
+        following = history.records[-1].seconds + history.seconds_each
+        return f"time budget of {self.seconds:g} s used" if following > self.seconds else None
 
 
 def first_reason(rules: tuple[StoppingRule, ...], history: History) -> str | None:

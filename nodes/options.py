@@ -1,4 +1,4 @@
-"""The finer settings of a run: stopping rules, clipping, memory, scope; and the optimisers."""
+"""The finer settings of a run: start, stopping rules, clipping, memory, scope; the optimisers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Options:
     """What the DNO Options node sets; the defaults are the sampler's without it.
 
     patience: iterations without a better picture, 0 for no limit. target_reward counts if
-    use_target is on. seconds: time budget, 0 for no limit.
+    use_target is on. seconds: time budget, 0 for no limit. best_of: seeds to choose the start from.
     """
 
     scope: str = "all"
@@ -32,6 +32,7 @@ class Options:
     target_reward: float = 0.0
     seconds: float = 0.0
     memory: str = "automatic"
+    best_of: int = 1
 
     def settings(
         self,
@@ -49,6 +50,7 @@ class Options:
             rules.append(TimeBudget(self.seconds))
         return Settings(
             iterations=iterations,
+            best_of=self.best_of,
             learning_rate=learning_rate,
             clip=self.gradient_clip,
             scope=self.scope,
@@ -60,7 +62,7 @@ class Options:
 
 
 class DNOOptions(io.ComfyNode):
-    """When the DNO Sampler stops, how much memory it takes and which part of the noise it moves."""
+    """Where the DNO Sampler starts and stops, the memory it takes and which noise it moves."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -124,6 +126,16 @@ class DNOOptions(io.ComfyNode):
                         "least: every step is computed twice, memory does not grow with steps. "
                         "automatic: steps are kept while half of the free memory suffices, a "
                         "third faster."
+                    ),
+                ),
+                io.Int.Input(
+                    "best_of",
+                    default=1,
+                    min=1,
+                    max=1024,
+                    tooltip=(
+                        "Start from the best of so many seeds, from the sampler's on; each costs "
+                        "one sampling. 1 starts from the seed."
                     ),
                 ),
             ],

@@ -12,7 +12,7 @@ from ..dno.history import History
 from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
 from .host.aligner import Aligner, Settings
-from .host.prepare import Job, check_vae, objective, prepare
+from .host.prepare import Job, check_vae, objective, prepare, with_samples
 from .host.replay import FixedNoise, Replay
 from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
 from .options import Options
@@ -91,20 +91,15 @@ class DNOSampler(io.ComfyNode):
             denoise,
         )
         check_vae(vae, model)
-        samples, history = align(job, vae, climbed, settings, seed)
-        latent = {
-            key: value
-            for key, value in latent_image.items()
-            if not key.startswith("downscale_ratio")
-        }
-        latent["samples"] = samples
-        noise = FixedNoise(history.best_noise.initial, seed)
+        samples, aligner = align(job, vae, climbed, settings, seed)
+        latent, history = with_samples(latent_image, samples), aligner.history
+        noise = FixedNoise(history.best_noise.initial, aligner.seed)
         return io.NodeOutput(latent, history, noise, Replay(job.sampler, history.best_noise))
 
 
 def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
-    """Run the job with its noise climbing: the best latent, as KSampler gives it; the history."""
-    aligner = Aligner(job.sampler, vae, climbed, settings)
+    """Run the job with its noise climbing: the best latent, as KSampler gives it; what it did."""
+    aligner = Aligner(job.sampler, vae, climbed, settings, job.draw)
     samples = job.guider.sample(
         job.noise,
         job.latent,
@@ -115,7 +110,7 @@ def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
         seed=seed,
     )
     assert isinstance(aligner.history, History)
-    return samples.to(comfy.model_management.intermediate_device()), aligner.history
+    return samples.to(comfy.model_management.intermediate_device()), aligner
 
 
 class DNOSamplerCustom(io.ComfyNode):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import comfy.model_management as management
+import comfy.sample
 import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...dno.ascent import NoGradientError, NonFiniteError, ascend
+from ...dno.ascent import Iterate, NoGradientError, NonFiniteError, ascend
 from ...dno.estimate import Estimated
 from ...dno.gradient import Exact, Gradient
 from ...dno.history import Film, History
@@ -19,13 +21,14 @@ from ...dno.noise import Noise
 from ...dno.objective import Objective, TermError
 from ...dno.optimizers import Adam, Optimizer
 from ...dno.stopping import StoppingRule, first_reason
-from .decode import Decoder
+from .decode import Decoder, recomputed_blocks
 from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
 from .prepare import check_vae
 from .progress import Progress, line, say
 from .reward_models import networks_in
 from .sampling import Sampling
+from .start import best_start
 
 STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
 OUT_OF_MEMORY = (
@@ -38,9 +41,13 @@ HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION
 
 @dataclass(frozen=True)
 class Settings:
-    """How the noise climbs; recorded calls may use `record_share` of the free memory."""
+    """How the noise climbs, from the best of `best_of` seeds.
+
+    Recorded calls may use `record_share` of the free memory.
+    """
 
     iterations: int = 50
+    best_of: int = 1
     learning_rate: float = 0.01
     clip: float = 1.0
     scope: str = "all"
@@ -57,15 +64,24 @@ class Aligner(comfy.samplers.Sampler):
     Loading, conditioning, CFG, hooks, masks and cleanup stay ComfyUI's, and the model lives through
     every iteration and its backward.
 
-    After the run `history` holds what happened; the returned latent is each image's best.
+    draw: the host's noise of a seed, (B,C,...) on the CPU, for `best_of`.
+
+    After the run `history` holds what happened and `seed` what its draws come from; the returned
+    latent is each image's best.
     """
 
     def __init__(
-        self, sampler: comfy.samplers.Sampler, vae, objective: Objective, settings: Settings
+        self,
+        sampler: comfy.samplers.Sampler,
+        vae,
+        objective: Objective,
+        settings: Settings,
+        draw: Callable[[int], Tensor] | None = None,
     ):
-        self.sampler, self.vae = sampler, vae
+        self.sampler, self.vae, self._draw = sampler, vae, draw
         self.objective, self.settings = objective, settings
         self.history: History | None = None
+        self.seed: int | None = None
 
     def sample(
         self,
@@ -102,6 +118,7 @@ class Aligner(comfy.samplers.Sampler):
             )
             network = model_wrap.inner_model.diffusion_model
             stack.enter_context(refuse_cut_gradients(network))
+            stack.enter_context(recomputed_blocks(self.vae))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -113,26 +130,16 @@ class Aligner(comfy.samplers.Sampler):
     def _climb(self, sampling: Sampling, model_wrap) -> Tensor:
         settings, history = self.settings, History(Film(self.settings.film_bytes))
         self.history = history
-        progress = Progress(settings.iterations, sampling.steps)
+        candidates = settings.best_of if settings.best_of > 1 else 0
+        progress = Progress(candidates + settings.iterations + 1, sampling.steps)
         sampling.begin(progress, settings.record_share, _decode_memory(self.vae, sampling.noise))
-        iterates = ascend(
-            sampling.render,
-            Decoder(self.vae, model_wrap.inner_model.process_latent_out),
-            self.objective,
-            Noise(sampling.noise, scope=settings.scope),
-            optimizer=settings.optimizer,
-            learning_rate=settings.learning_rate,
-            iterations=settings.iterations,
-            clip=settings.clip,
-            gradient=self._gradient(model_wrap, sampling.noise),
-        )
+        iterates = self._iterates(sampling, model_wrap, progress, history)
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
             for iterate in iterates:
                 better = history.add(iterate, progress.seconds)
                 recorded[better] = sampling.recomputer.recording
-                text = line(history, settings.iterations, progress.seconds)
-                progress.iterate(iterate.image, text)
+                progress.picture(iterate.image, line(history, settings.iterations))
                 history.stop_reason = first_reason(settings.stopping, history) or ""
                 if history.stop_reason:
                     break
@@ -150,12 +157,35 @@ class Aligner(comfy.samplers.Sampler):
             logging.warning("DNO stopped early and keeps the best so far. %s", error)
         finally:
             iterates.close()
-        text = line(history, settings.iterations, progress.seconds)
+        self.seed = sampling.seed
+        text = line(history, settings.iterations)
         progress.finish(history.best_image, f"{text}\n{history.stop_reason}".strip())
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             with torch.no_grad():
                 history.best_latent = sampling.render(history.best_noise)
         return history.best_latent
+
+    def _iterates(
+        self, sampling: Sampling, model_wrap, progress: Progress, history: History
+    ) -> Iterator[Iterate]:
+        settings = self.settings
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
+        given = Noise(sampling.noise, scope=settings.scope)
+        draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
+        noise = best_start(
+            sampling, decode, self.objective, given, draw, settings.best_of, progress, history
+        )
+        yield from ascend(
+            sampling.render,
+            decode,
+            self.objective,
+            noise,
+            optimizer=settings.optimizer,
+            learning_rate=settings.learning_rate,
+            iterations=settings.iterations,
+            clip=settings.clip,
+            gradient=self._gradient(model_wrap, sampling.noise),
+        )
 
     def _gradient(self, model_wrap, noise: Tensor) -> Gradient:
         """As set; else exact, or Hybrid-2 if a reward has no gradient."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import comfy.sample
@@ -23,6 +23,11 @@ class Job:
     latent: Tensor
     noise: Tensor
     mask: Tensor | None
+    batch_index: Sequence[int] | None
+
+    def draw(self, seed: int) -> Tensor:
+        """KSampler's noise of a seed; it also seeds what samplers draw from torch itself."""
+        return comfy.sample.prepare_noise(self.latent, seed, self.batch_index)
 
 
 def prepare(
@@ -41,7 +46,8 @@ def prepare(
     if model is None:
         raise ValueError("The model input is empty: this checkpoint holds no diffusion model.")
     latent = fit_latent(model, latent_image)
-    noise = comfy.sample.prepare_noise(latent, seed, latent_image.get("batch_index"))
+    chosen = latent_image.get("batch_index")
+    noise = comfy.sample.prepare_noise(latent, seed, chosen)
     plan = comfy.samplers.KSampler(
         model,
         steps=steps,
@@ -57,7 +63,19 @@ def prepare(
     guider.set_conds(positive, negative)
     guider.set_cfg(cfg)
     sampler = comfy.samplers.sampler_object(sampler_name)
-    return Job(guider, sampler, plan.sigmas, latent, noise, latent_image.get("noise_mask"))
+    mask = latent_image.get("noise_mask")
+    return Job(guider, sampler, plan.sigmas, latent, noise, mask, chosen)
+
+
+def seed_at(seed: int | None, place: int) -> int:
+    """The seed `place` after this one; behind the largest comes 0."""
+    return ((seed or 0) + place) % 2**64
+
+
+def with_samples(latent_image: Mapping, samples: Tensor) -> dict:
+    """The LATENT that KSampler hands on."""
+    kept = {k: v for k, v in latent_image.items() if not k.startswith("downscale_ratio")}
+    return {**kept, "samples": samples}
 
 
 def fit_latent(model, latent_image: Mapping) -> Tensor:

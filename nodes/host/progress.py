@@ -18,12 +18,13 @@ PREVIEW_SIDE = 512
 
 
 class Progress:
-    """Progress of `iterations + 1` samplings, told to the node that is being executed."""
+    """Progress of `samplings` of `calls` evaluations each, told to the node that is executed."""
 
-    def __init__(self, iterations: int, calls: int):
-        self._total = iterations + 1
+    def __init__(self, samplings: int, calls: int):
+        self._total = samplings
         self._bar = comfy.utils.ProgressBar(self._total * TICKS)
         self._expected, self._seen, self._step = max(calls, 1), 0, 0
+        self._climbing = False
         self._started = time.monotonic()
 
     @property
@@ -35,14 +36,22 @@ class Progress:
         self._seen += 2 if recomputed else 1
         self._show()
 
-    def iterate(self, image: Tensor | None, text: str) -> None:
-        """One iterate has been scored: show it."""
+    def picture(self, image: Tensor | None, text: str) -> None:
+        """One picture has been scored: show it."""
         self._show(image)
         say(text)
 
     def next_iteration(self) -> None:
         """What follows, a backward pass and a sampling, makes the next iterate."""
-        cost = 3 if self._step == 0 else 1  # the first iterate is a sampling alone
+        cost = 1 if self._climbing else 3  # the first iterate is a sampling alone
+        self._climbing = True
+        self._next(cost)
+
+    def next_sampling(self) -> None:
+        """What follows is a sampling alone, as the last one was."""
+        self._next(1)
+
+    def _next(self, cost: int) -> None:
         self._step, self._expected, self._seen = self._step + 1, max(cost * self._seen, 1), 0
 
     def _show(self, image: Tensor | None = None) -> None:
@@ -50,7 +59,7 @@ class Progress:
         self._update(int((self._step + fraction) * TICKS), image)
 
     def _update(self, value: int, image: Tensor | None) -> None:
-        preview = None if image is None else ("JPEG", _contact(image), PREVIEW_SIDE)
+        preview = None if image is None else ("JPEG", side_by_side(image), PREVIEW_SIDE)
         self._bar.update_absolute(value, self._total * TICKS, preview)
 
     def finish(self, image: Tensor | None, text: str) -> None:
@@ -68,19 +77,19 @@ def say(text: str) -> None:
         server.send_progress_text(text, context.node_id)
 
 
-def _contact(image: Tensor) -> Image.Image:
+def side_by_side(image: Tensor) -> Image.Image:
     """The batch (B,3,H,W) side by side, at most four."""
     row = image[:4].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return Image.fromarray(np.concatenate(list(row), axis=1))
 
 
-def line(history: History, iterations: int, seconds: float) -> str:
+def line(history: History, iterations: int) -> str:
     """The run so far, in two lines: iteration, reward (start, now, kept); noise, time left.
 
     Kept is the best by the whole objective, so its reward need not be the highest seen.
     """
     first, last = history.records[0], history.records[-1]
-    left = seconds / (last.step + 1) * (iterations - last.step)
+    left = history.seconds_each * (iterations - last.step)
     reward = f"{_mean(first.reward)} → {_mean(last.reward)}, kept {_mean(history.best_reward)}"
     reads = "".join(f"{name} {_mean(value)}, " for name, value in last.indicators.items())
     return f"iteration {last.step} of {iterations}: reward {reward}\n{reads}{left:.0f} s left"

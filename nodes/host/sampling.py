@@ -25,6 +25,7 @@ class Sampling:
         self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
         self.steps = len(self.sigmas) - 1
         self.recomputer = Recomputer(resident=resident)
+        self.seed: int | None = extra_args.get("seed")  # of what the sampler draws
         self._model = model_wrap
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
@@ -32,7 +33,7 @@ class Sampling:
         self._sampler = differentiable(sampler, self._twins)
         # ddim draws the noise of the kept region by itself, as many images as there are.
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
-        self._batches = not (kept and self.denoise_mask is not None)
+        self.by_image = not (kept and self.denoise_mask is not None)
 
     def begin(self, progress: Progress, record_share: float, reserved: int) -> None:
         """Report to `progress`; recorded calls may keep `record_share` of what is free.
@@ -54,11 +55,12 @@ class Sampling:
         The noise may hold a multiple of the job's batch, as the estimated gradients ask for.
         """
         repeats = len(noise.initial) // len(self.noise)
-        if repeats > 1 and not self._batches:
+        if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
         self.recomputer.restart()
         self._twins.follow(noise.tape(), noise.initial.shape)
-        extra_args = {**self._extra_args, "model_options": dict(self._extra_args["model_options"])}
+        options = dict(self._extra_args["model_options"])
+        extra_args = {**self._extra_args, "model_options": options, "seed": self.seed}
         latent = self._sampler.sample(
             self._model,
             self.sigmas.clone(),
