@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
+import comfy.ldm.models.autoencoder
 import comfy.ldm.wan.vae
 import comfy.sd
 import pytest
 import torch
 
-from ComfyUI_DNO.nodes.host.decode import Decoder
+from ComfyUI_DNO.dno.saved import writes_allowed
+from ComfyUI_DNO.nodes.host.decode import Decoder, recomputed_blocks
 from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
 
 from . import tiny
@@ -23,7 +27,23 @@ def video_vae(seed: int = 2) -> comfy.sd.VAE:
     return comfy.sd.VAE(sd=dict(net.state_dict()))
 
 
-CASES = {"TAESD": (tiny.vae, (2, 4, 4, 5)), "Wan, one frame": (video_vae, (1, 16, 1, 4, 5))}
+def kl_vae(seed: int = 3) -> comfy.sd.VAE:
+    """A random, narrow VAE of Stable Diffusion's kind."""
+    sizes = {
+        "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
+        "ch_mult": [1, 2, 2, 2], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+    }  # fmt: skip
+    net = comfy.ldm.models.autoencoder.AutoencoderKL(embed_dim=4, ddconfig=sizes)
+    tiny.randomise(net, seed, scale=0.7)
+    config = {"params": {"embed_dim": 4, "ddconfig": sizes}}
+    return comfy.sd.VAE(sd=dict(net.state_dict()), config=config)
+
+
+CASES = {
+    "KL": (kl_vae, (2, 4, 4, 5)),
+    "TAESD": (tiny.vae, (2, 4, 4, 5)),
+    "Wan, one frame": (video_vae, (1, 16, 1, 4, 5)),
+}
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES)
@@ -64,6 +84,32 @@ def test_gradient_is_exact_inside_the_range(case):
                 for h in (1e-2, 3e-3, 1e-3)  # ReLUs bend over larger ones
             ]
     assert min(abs(step - exact) for step in steps) < 3e-2 * float(gradient.norm())
+
+
+def test_recomputed_blocks_give_the_same_gradient_and_keep_less(case):
+    vae, latent = case
+    latent = latent.repeat_interleave(4, -1)  # activations, not weights, are what counts
+    found = []
+    with torch.inference_mode(False), ordinary_modules([vae.first_stage_model]) as resident:
+        decode = Decoder(vae, lambda latent: latent)
+        forwards = {id(m): "forward" in vars(m) for m in vae.first_stage_model.modules()}
+        for recomputed in (False, True):
+            with ExitStack() as stack:
+                if recomputed:
+                    stack.enter_context(recomputed_blocks(vae))
+                leaf = latent.clone().requires_grad_()
+                ledger = stack.enter_context(writes_allowed(resident))
+                image = decode(leaf)
+                kept = ledger.bytes
+                pulled = torch.autograd.grad(image.square().sum(), leaf)[0]
+                found.append((image.detach(), pulled, kept))
+        assert forwards == {id(m): "forward" in vars(m) for m in vae.first_stage_model.modules()}
+    (image, gradient, kept), (same_image, same_gradient, fewer) = found
+    assert torch.equal(image, same_image)
+    torch.testing.assert_close(same_gradient, gradient, rtol=1e-4, atol=1e-6)
+    assert gradient.abs().max() > 0
+    print(kept / fewer)
+    assert fewer < 0.6 * kept
 
 
 def test_saturated_pixels_may_come_back_but_not_go_further():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 
 import comfy.model_management as management
@@ -21,7 +21,7 @@ from ...dno.noise import Noise
 from ...dno.objective import Objective, TermError
 from ...dno.optimizers import Adam, Optimizer
 from ...dno.stopping import StoppingRule, first_reason
-from .decode import Decoder, recomputed_blocks
+from .decode import Decoder, decode_memory, recomputed_blocks
 from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .ordinary import ordinary, ordinary_modules
 from .prepare import check_vae
@@ -118,7 +118,7 @@ class Aligner(comfy.samplers.Sampler):
             )
             network = model_wrap.inner_model.diffusion_model
             stack.enter_context(refuse_cut_gradients(network))
-            stack.enter_context(recomputed_blocks(self.vae))
+            stack.enter_context(self._decoding(noise))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -132,7 +132,7 @@ class Aligner(comfy.samplers.Sampler):
         self.history = history
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        sampling.begin(progress, settings.record_share, _decode_memory(self.vae, sampling.noise))
+        sampling.begin(progress, settings.record_share, decode_memory(self.vae, sampling.noise))
         iterates = self._iterates(sampling, model_wrap, progress, history)
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
@@ -187,6 +187,12 @@ class Aligner(comfy.samplers.Sampler):
             gradient=self._gradient(model_wrap, sampling.noise),
         )
 
+    def _decoding(self, noise: Tensor) -> AbstractContextManager:
+        """The decoder recorded as a whole where that leaves room, else block by block."""
+        room = management.get_free_memory(noise.device) * self.settings.record_share
+        roomy = decode_memory(self.vae, noise) < room
+        return nullcontext() if roomy else recomputed_blocks(self.vae)
+
     def _gradient(self, model_wrap, noise: Tensor) -> Gradient:
         """As set; else exact, or Hybrid-2 if a reward has no gradient."""
         if self.settings.gradient is None and self.objective.differentiable:
@@ -217,12 +223,7 @@ def check_latent(noise: Tensor) -> None:
 def _gradient_memory(model_wrap, vae, noise: Tensor) -> int:
     """Bytes to keep free: backward needs about three times what inference needs."""
     model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-    return max(int(3 * model), _decode_memory(vae, noise))
-
-
-def _decode_memory(vae, noise: Tensor) -> int:
-    """Bytes for one decoding with its backward."""
-    return int(3 * vae.memory_used_decode(noise.shape, vae.vae_dtype))
+    return max(int(3 * model), decode_memory(vae, noise, recomputed=True))
 
 
 def _reraise_host(error: BaseException) -> None:
