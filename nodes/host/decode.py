@@ -9,7 +9,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules import model as autoencoder
 from comfy.ldm.wan import vae as wan
 from comfy.taesd import taesd
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...dno.recompute import Recomputer
