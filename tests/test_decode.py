@@ -31,7 +31,8 @@ def kl_vae(seed: int = 3) -> comfy.sd.VAE:
     """A random, narrow VAE of Stable Diffusion's kind."""
     sizes = {
         "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3,
-        "ch": 32, "ch_mult": [1, 2, 2, 2], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0,
+        "ch": 32, "ch_mult": [1, 2, 2, 2], "num_res_blocks": 2, "attn_resolutions": [],
+        "dropout": 0.0,
     }  # fmt: skip
     net = comfy.ldm.models.autoencoder.AutoencoderKL(embed_dim=4, ddconfig=sizes)
     tiny.randomise(net, seed, scale=0.7)
