@@ -31,6 +31,7 @@ from .smoothness import Smoothness
 from .symmetry import Symmetry
 from .target import Target
 from .tiling import Tiling
+from .vqa_score import VQAScore
 from .warmth import Warmth
 
 REWARDS = (
@@ -55,6 +56,7 @@ REWARDS = (
     PaletteSize,
     CLIPTextSimilarity,
     PickScore,
+    VQAScore,
 )
 
 MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)

@@ -28,6 +28,12 @@ def mask(height=24, width=32):
     return (2 - 3 * torch.hypot(x, y)).clamp(0, 1)[None]
 
 
+def kinds_of(cls) -> set[type]:
+    """The classes of the networks that it needs."""
+    described = [metadata for metadata, _ in fields_of(cls).values()]
+    return {kind for one in described if isinstance(one, Model) for kind in one.kinds}
+
+
 def build(cls, **values):
     """`cls` with its defaults, and an example for everything else that it needs."""
     examples = {}

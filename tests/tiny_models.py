@@ -10,6 +10,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from ComfyUI_DNO.rewards import models
 from ComfyUI_DNO.rewards.models.files import Stored
 
+from . import tiny_judges
+from .random_weights import randomise
+
 
 def clip_tokenizer() -> CLIPTokenizer:
     """The one that ComfyUI ships."""
@@ -36,22 +39,11 @@ def original_clip(**sizes) -> CLIPModel:
     return randomise(network)
 
 
-@torch.no_grad()
-def randomise(network):
-    """Weights large enough that every layer matters."""
-    for name, weight in network.named_parameters():
-        if weight.ndim > 1:
-            weight.normal_(std=1.2 * weight[0].numel() ** -0.5)
-        elif name.endswith("bias"):
-            weight.normal_(std=0.1)
-    return network
-
-
 def tiny_clip():
     return original_clip().state_dict()
 
 
-TINY = {"CLIP": (tiny_clip, clip_tokenizer)}
+TINY = {"CLIP": (tiny_clip, clip_tokenizer), **tiny_judges.TINY}
 """Title of a kind -> what makes its weights, in the published layout, and its tokenizer."""
 
 
@@ -59,6 +51,7 @@ TINY = {"CLIP": (tiny_clip, clip_tokenizer)}
 def tiny(title: str, dtype=torch.float64):
     """A small network of that kind, as the loader builds it; in double for finite differences."""
     weights, tokenizer = TINY[title]
+    dtype = torch.float32 if title in tiny_judges.SINGLE else dtype
     network = models.build(Stored(Path(f"tiny {title}"), weights())).to(dtype)
     for name, part in network.named_modules():
         if name.endswith(("text_model", "text_projection")):

@@ -7,8 +7,9 @@ from torch import nn
 from .building import without_prefix
 from .clip import CLIP
 from .files import Stored
+from .vqa import VQA
 
-MODELS = (CLIP,)
+MODELS = (CLIP, VQA)
 """Every architecture, the more special ones first."""
 
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")
