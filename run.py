@@ -47,7 +47,7 @@ def demo_checkpoint(home: Home) -> Path:
     if not source.exists():
         raise Failure("demo/checkpoint.py is missing: get a complete checkout of this pack.")
     parts = [part for part in sorted(source.parent.iterdir()) if part.is_file()]
-    wanted = digest([hashlib.sha256(part.read_bytes()).hexdigest() for part in parts])
+    wanted = digest([hash_of(part) for part in parts])
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [home.python, str(source), str(target)]
     advice = "The demo checkpoint could not be assembled: see the message above."
@@ -155,17 +155,32 @@ def run_ui(home: Home, port: int) -> None:
             raise Failure(f"Port {port} is in use: choose another one with --port.")
     demo_checkpoint(home)
     data = home.root / "ui"
-    workflows = data / "user" / "default" / "workflows"
-    workflows.mkdir(parents=True, exist_ok=True)
-    for workflow in (ROOT / "example_workflows").glob("*.json"):
-        if not (workflows / workflow.name).exists():  # an edited one is the user's
-            shutil.copy(workflow, workflows)
+    copy_workflows(data / "user" / "default" / "workflows", data / "workflows.json")
     with server(home, data, port, show=True) as client:
         say(f"\nComfyUI is at {client.address} - the demo workflows are in the sidebar's Workflows")
         say("Press Ctrl+C here to stop it.\n")
         while True:
             time.sleep(1)
             client.system_stats()
+
+
+def copy_workflows(target: Path, stamps: Path) -> None:
+    """Put the example workflows there, or renew them; one that the user edited stays theirs."""
+    target.mkdir(parents=True, exist_ok=True)
+    found, copied = {}, {}
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(stamps.read_text())
+    for workflow in (ROOT / "example_workflows").glob("*.json"):
+        mine = target / workflow.name
+        if mine.exists() and hash_of(mine) != found.get(workflow.name):
+            continue
+        shutil.copyfile(workflow, mine)
+        copied[workflow.name] = hash_of(mine)
+    stamps.write_text(json.dumps(found | copied))
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def run_command(home: Home, command: list[str], cwd: Path | None = None) -> int:

@@ -198,6 +198,23 @@ def test_the_server_writes_in_folders_of_ours_only(tree, tmp_path):
     assert {path.name for path in tree.iterdir()} == {"comfyui_version.py", "custom_nodes"}
 
 
+def test_workflows_of_the_user_are_renewed_until_edited(tmp_path, monkeypatch):
+    (tmp_path / "example_workflows").mkdir()
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    one, two = (tmp_path / "example_workflows" / name for name in ("one.json", "two.json"))
+    mine, stamps = tmp_path / "mine", tmp_path / "stamps.json"
+    one.write_text("1")
+    two.write_text("2")
+    run.copy_workflows(mine, stamps)
+    (mine / "two.json").write_text("edited")
+    one.write_text("1, newer")
+    two.write_text("2, newer")
+    for _ in range(2):
+        run.copy_workflows(mine, stamps)
+        assert (mine / "one.json").read_text() == "1, newer"
+        assert (mine / "two.json").read_text() == "edited"
+
+
 def test_a_server_that_stops_leaves_its_last_words(tmp_path):
     (tmp_path / "server.log").write_text("fine\n\x1b[31m[ERROR]\x1b[0m no more disk\n\n")
     assert run.last_line(tmp_path / "server.log") == "[ERROR] no more disk"
