@@ -2,12 +2,24 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import combine, history, options, regularizers, reward_models, rewards, sampler, score
+from . import (
+    best_seed,
+    combine,
+    history,
+    options,
+    rank,
+    regularizers,
+    reward_models,
+    rewards,
+    sampler,
+    score,
+)
 
 
 class DNOExtension(ComfyExtension):
     """Every node of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        modules = (sampler, options, rewards, reward_models, regularizers, combine, history, score)
+        rewarding = (rewards, reward_models, regularizers, combine)
+        modules = (sampler, options, *rewarding, history, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

@@ -45,6 +45,14 @@ class Canvas:
                 for x, y in (piece[0], piece[-1]):
                     self._disc(x, y, width / 2, colour)
 
+    def picture(self, x: int, y: int, picture: Image.Image) -> None:
+        """A picture, pixel by pixel, with its upper left corner at a point."""
+        scale = self._scale
+        big = picture.resize(
+            (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
+        )
+        self._image.paste(big, (x * scale, y * scale))
+
     def dot(self, point: Point, radius: float, colour: str) -> None:
         """A disc with a white rim, to stand out on a line."""
         x, y = point[0] * self._scale, point[1] * self._scale

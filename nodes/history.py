@@ -14,7 +14,7 @@ from ..dno.history import History
 from .canvas import font, number
 from .host.progress import say
 from .plot import plot
-from .schema import CATEGORY, HistorySocket, schema, to_bhwc
+from .schema import CATEGORY, HistorySocket, drawn, schema, to_bhwc
 
 PROBABILITY = "P(z)"
 
@@ -47,8 +47,7 @@ class DNOHistoryPlot(io.ComfyNode):
 
     @classmethod
     def execute(cls, history: History, width: int, height: int) -> io.NodeOutput:
-        drawn = plot(history, width, height)
-        image = torch.from_numpy(np.array(drawn)).float()[None] / 255
+        image = drawn(plot(history, width, height))
         text = summary(history)
         say(text)
         preview = ui.PreviewImage(image, cls=cls).as_dict()
@@ -142,6 +141,7 @@ def summary(history: History) -> str:
         f", {PROBABILITY} {_change(found, 'probability')}" if "probability_best" in found else "",
         f", {found['seconds']:.0f} s. ",
         f"Stopped: {reason}." if reason else "All iterations done.",
+        f" Started from {history.start}." if history.start else "",
     ]
     return "".join(parts)
 

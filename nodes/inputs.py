@@ -1,6 +1,8 @@
-"""The inputs that the DNO Sampler and its custom form share, in KSampler's words."""
+"""The inputs that the samplers share, in KSampler's words."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import comfy.samplers
 from comfy_api.latest import io
@@ -90,7 +92,15 @@ def extras() -> list[io.Input]:
     ]
 
 
-def like_ksampler() -> list[io.Input]:
+def like_ksampler(tooltips: Mapping[str, str] | None = None) -> list[io.Input]:
+    """KSampler's inputs, the VAE and the reward; `tooltips` by name replace the DNO Sampler's."""
+    inputs = _like_ksampler()
+    for each in inputs:
+        each.tooltip = (tooltips or {}).get(each.id, each.tooltip)
+    return inputs
+
+
+def _like_ksampler() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",

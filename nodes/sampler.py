@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import comfy.model_management
-import comfy.samplers
 from comfy_api.latest import io
 
 from ..dno.history import History
 from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
 from .host.aligner import Aligner, Settings
-from .host.prepare import Job, check_vae, objective, prepare, with_samples
+from .host.prepare import Job, check_vae, handed_on, objective, prepare, with_samples
 from .host.replay import FixedNoise, Replay
 from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
 from .options import Options
@@ -110,7 +108,7 @@ def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
         seed=seed,
     )
     assert isinstance(aligner.history, History)
-    return samples.to(comfy.model_management.intermediate_device()), aligner
+    return handed_on(samples), aligner
 
 
 class DNOSamplerCustom(io.ComfyNode):

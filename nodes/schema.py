@@ -10,8 +10,10 @@ import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
 import torch
 from comfy_api.latest import io
+from PIL import Image
 from torch import Tensor
 
 CATEGORY = "sampling/DNO"
@@ -67,3 +69,8 @@ def to_mask(mask: Tensor) -> Tensor:
 def to_bhwc(image: Tensor) -> Tensor:
     """(B,3,H,W) -> an IMAGE of the host: (B,H,W,3), fp32 on the CPU."""
     return image.detach().movedim(1, -1).float().cpu().contiguous()  # BCHW -> BHWC
+
+
+def drawn(picture: Image.Image) -> Tensor:
+    """A drawing -> an IMAGE of the host: (1,H,W,3)."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255

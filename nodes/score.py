@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import comfy.model_management as management
 import comfy.utils
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..dno.objective import Objective, TermError, Weighted
 from .canvas import number
 from .host.aligner import HOST_ERRORS
+from .host.prepare import objective
 from .host.progress import say
 from .host.reward_models import bring_in
 from .schema import CATEGORY, RewardSocket, schema, to_image
@@ -48,14 +49,9 @@ class DNOScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted]) -> io.NodeOutput:
-        if not isinstance(reward, Mapping) or not reward:
-            raise ValueError(
-                "The reward input is not a DNO reward: connect a node from sampling/DNO/rewards."
-            )
-        pictures = to_image(image)
-        if pictures.numel() == 0:
-            raise ValueError("The image input is empty: there is no picture to score.")
-        totals, terms = score(Objective(reward), pictures)
+        judge, pictures = objective(reward, None, {}), pictures_of(image)
+        bar = comfy.utils.ProgressBar(len(pictures))
+        totals, terms = score(judge, pictures, done=bar.update)
         best = max(range(len(totals)), key=totals.__getitem__)
         text = table(totals, terms, best)
         say(text)
@@ -63,42 +59,77 @@ class DNOScoreImages(io.ComfyNode):
         return io.NodeOutput(text, best, totals[best], chosen, totals, ui={"text": [text]})
 
 
-def score(objective: Objective, pictures: Tensor) -> tuple[list[float], dict[str, list[float]]]:
-    """The weighted reward and each unweighted term of every picture of (B,3,H,W), one at a time."""
-    device, bar = management.get_torch_device(), comfy.utils.ProgressBar(len(pictures))
+def pictures_of(image: Tensor) -> Tensor:
+    """An IMAGE input as (B,3,H,W). Raises ValueError if there is none."""
+    pictures = to_image(image)
+    if pictures.numel() == 0:
+        raise ValueError("The image input is empty: there is no picture to score.")
+    return pictures
+
+
+def score(
+    objective: Objective,
+    pictures: Tensor,
+    latents: Tensor | None = None,
+    *,
+    of: str = "",
+    done: Callable[[int], object] | None = None,
+) -> tuple[list[float], dict[str, list[float]]]:
+    """The weighted reward and each unweighted term of every picture of (B,3,H,W), one at a time.
+
+    latents: (B,C,...) what they were decoded from, in the model's space, for rewards that score it.
+    of:      whose pictures they are, for a message. done: told 1 after every picture.
+    """
+    device = management.get_torch_device()
     totals: list[float] = []
     terms: dict[str, list[float]] = {name: [] for name in objective.rewards}
     bring_in(objective)
     with torch.inference_mode(False), torch.no_grad():
         for place, picture in enumerate(pictures):
             management.throw_exception_if_processing_interrupted()
-            total, found = _score_one(objective, picture[None].to(device))
+            latent = None if latents is None else latents[place : place + 1].to(device)
+            total, found = _score_one(objective, picture[None].to(device), latent)
             for name, value in found.items():
                 if not torch.isfinite(value).all():
-                    what = f"The reward {name!r} gave {float(value)} for picture {place}."
+                    what = f"The reward {name!r} gave {float(value)} for picture {place}{of}."
                     raise ValueError(what)
                 terms[name].append(float(value))
             totals.append(float(total))
-            bar.update(1)
+            if done:
+                done(1)
     return totals, terms
 
 
-def _score_one(objective: Objective, picture: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _score_one(
+    objective: Objective, picture: Tensor, latent: Tensor | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     try:
-        return objective.reward(picture)
+        return objective.reward(picture, latent)
     except TermError as error:
         if isinstance(error.__cause__, HOST_ERRORS):  # they stay what they are
             raise error.__cause__ from None
         raise
 
 
-def table(totals: list[float], terms: Mapping[str, list[float]], best: int) -> str:
-    """One line per picture: its number, weighted reward and every term; the best has a star."""
-    rows = [["picture", "reward", *terms]]
-    for place, total in enumerate(totals):
+def table(
+    totals: Sequence[float],
+    terms: Mapping[str, Sequence[float]],
+    best: int,
+    *,
+    kind: str = "picture",
+    names: Sequence[object] | None = None,
+    places: Iterable[int] | None = None,
+) -> str:
+    """One line per picture: its number, weighted reward and every term; the best has a star.
+
+    kind, names: what the lines are about, and their names. places: which ones, in which order.
+    """
+    names = range(len(totals)) if names is None else names
+    rows = [[kind, "reward", *terms]]
+    for place in range(len(totals)) if places is None else places:
         mark = " *" if place == best and len(totals) > 1 else ""
-        values = (total, *(values[place] for values in terms.values()))
-        rows.append([f"{place}{mark}", *map(number, values)])
+        values = (totals[place], *(values[place] for values in terms.values()))
+        rows.append([f"{names[place]}{mark}", *map(number, values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return "\n".join(" | ".join(row).rstrip() for row in padded)

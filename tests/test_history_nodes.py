@@ -18,8 +18,10 @@ from PIL import Image
 
 from ComfyUI_DNO.dno.history import Film
 from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.nodes.best_seed import DNOBestSeed
 from ComfyUI_DNO.nodes.history import DNOHistoryFrames, DNOHistoryPlot, chosen, numbers, summary
 from ComfyUI_DNO.nodes.options import NODES as OPTIONS
+from ComfyUI_DNO.nodes.rank import DNORankImages
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
 from ComfyUI_DNO.nodes.score import DNOScoreImages
 from ComfyUI_DNO.rewards import Brightness, Darkness
@@ -28,7 +30,7 @@ from . import tiny
 from .histories import climb
 
 DOCS = Path(__file__).resolve().parent.parent / "web" / "docs"
-NODES = [DNOHistoryPlot, DNOHistoryFrames, DNOScoreImages]
+NODES = [DNOHistoryPlot, DNOHistoryFrames, DNOScoreImages, DNORankImages, DNOBestSeed]
 REWARD = {"brightness": Weighted(2.0, Brightness(1.0)), "darkness": Weighted(0.5, Darkness())}
 PLOT = {"width": 384, "height": 256}
 FRAMES = {"every": 1, "maximum": 1000, "image": 0, "caption": False}

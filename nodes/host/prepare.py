@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import comfy.model_management as management
 import comfy.sample
 import comfy.samplers
+import comfy.utils
 from torch import Tensor
 
 from ...dno.objective import Objective, Weighted
@@ -28,6 +30,21 @@ class Job:
     def draw(self, seed: int) -> Tensor:
         """KSampler's noise of a seed; it also seeds what samplers draw from torch itself."""
         return comfy.sample.prepare_noise(self.latent, seed, self.batch_index)
+
+    def sample(self, seed: int, callback: Callable | None = None) -> Tensor:
+        """KSampler's latent of a seed, to the bit. callback: (step, x0, x, steps)."""
+        noise = self.draw(seed)
+        samples = self.guider.sample(
+            noise,
+            self.latent,
+            self.sampler,
+            self.sigmas.clone(),  # uni_pc writes into them
+            denoise_mask=self.mask,
+            callback=callback,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+        return handed_on(samples)
 
 
 def prepare(
@@ -70,6 +87,12 @@ def prepare(
 def seed_at(seed: int | None, place: int) -> int:
     """The seed `place` after this one; behind the largest comes 0."""
     return ((seed or 0) + place) % 2**64
+
+
+def handed_on(samples: Tensor) -> Tensor:
+    """Samples where KSampler leaves them, and in its precision."""
+    kind = getattr(management, "intermediate_dtype", lambda: samples.dtype)  # newer ComfyUI
+    return samples.to(device=management.intermediate_device(), dtype=kind())
 
 
 def with_samples(latent_image: Mapping, samples: Tensor) -> dict:

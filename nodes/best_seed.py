@@ -1,0 +1,180 @@
+"""Best of N seeds through the plain sampler: the baseline that Direct Noise Optimization has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import comfy.model_management as management
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+from torch import Tensor
+
+from ..dno.objective import Objective, Weighted
+from .canvas import number
+from .host.aligner import check_latent
+from .host.prepare import Job, check_vae, objective, prepare, seed_at, with_samples
+from .host.progress import Progress, say
+from .inputs import like_ksampler
+from .schema import CATEGORY, drawn, schema, to_image
+from .score import score, table
+from .sheet import MOST, Tile, order, reduced, sheet
+
+TOOLTIPS = {
+    "reward": "What the pictures are judged by. Combine Rewards adds several.",
+    "seed": "The first seed; the next ones follow it.",
+    "steps": "Sampling steps.",
+    "sampler_name": "As in KSampler.",
+}
+
+
+@dataclass
+class Trials:
+    """What the seeds gave so far, and of the best its samples and pictures (B,3,H,W).
+
+    scores, terms: the mean over the batch of each seed. pictures: small ones of the best, by place.
+    """
+
+    seeds: list[int]
+    scores: list[float] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+    pictures: dict[int, Image.Image] = field(default_factory=dict)
+    samples: Tensor | None = None
+    shown: Tensor | None = None
+
+    @property
+    def best(self) -> int:
+        return order(self.scores)[0]
+
+    def add(
+        self, scores: list[float], terms: Mapping[str, list[float]], samples: Tensor, shown: Tensor
+    ) -> None:
+        """Take in the next seed's batch."""
+        place = len(self.scores)
+        self.scores.append(_mean(scores))
+        for name, values in terms.items():
+            self.terms.setdefault(name, []).append(_mean(values))
+        if self.best == place:
+            self.samples, self.shown = samples, shown
+        self.pictures[place] = reduced(shown, len(self.seeds))
+        if len(self.pictures) > MOST:
+            del self.pictures[max(self.pictures, key=order(self.scores).index)]
+
+    def line(self) -> str:
+        """`best of 8: 3/8, 0.41; best so far seed 7, 0.52`"""
+        done, best = len(self.scores), self.best
+        last = f"best of {len(self.seeds)}: {done}/{len(self.seeds)}, {number(self.scores[-1])}"
+        return f"{last}; best so far seed {self.seeds[best]}, {number(self.scores[best])}"
+
+    def sheet(self) -> Tensor:
+        tiles = [
+            Tile(self.pictures[place], str(self.seeds[place]), self.scores[place])
+            for place in order(self.scores)[:MOST]
+        ]
+        return drawn(sheet(tiles, len(self.scores) - len(tiles)))
+
+    def table(self) -> str:
+        return table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
+
+
+class DNOBestSeed(io.ComfyNode):
+    """Samples several seeds as KSampler does and hands on the one that a reward likes best."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DNOBestSeed",
+            display_name="DNO Best Seed",
+            category=CATEGORY,
+            description=cls.__doc__,
+            search_aliases=["DNO", "best of n", "seed search", "reward", "KSampler"],
+            is_output_node=True,
+            inputs=[
+                *like_ksampler(TOOLTIPS),
+                io.Int.Input(
+                    "seeds", default=8, min=1, max=4096,
+                    tooltip="How many seeds to try: seed, seed + 1 and so on.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="KSampler's latent of the best seed."
+                ),
+                io.Int.Output(display_name="best_seed", tooltip="The best seed."),
+                io.String.Output(display_name="scores", tooltip="A table, one line per seed."),
+                io.Float.Output(
+                    display_name="all_scores", is_output_list=True,
+                    tooltip="The weighted reward of every seed in turn, as a list.",
+                ),
+                io.Image.Output(
+                    display_name="sheet", tooltip="Every seed's picture and score, best first."
+                ),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        latent_image,
+        vae,
+        reward: Mapping[str, Weighted],
+        seed,
+        steps,
+        cfg,
+        sampler_name,
+        scheduler,
+        denoise,
+        seeds,
+    ) -> io.NodeOutput:
+        judge = objective(reward, None, {})
+        drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
+        job = prepare(model, positive, negative, latent_image, *drawing)
+        check_latent(job.noise)
+        check_vae(vae, model)
+        trials = try_seeds(job, vae, model, judge, [seed_at(seed, n) for n in range(seeds)])
+        assert trials.samples is not None
+        text, contact = trials.table(), trials.sheet()
+        say(text)
+        return io.NodeOutput(
+            with_samples(latent_image, trials.samples),
+            trials.seeds[trials.best],
+            text,
+            trials.scores,
+            contact,
+            ui={**ui.PreviewImage(contact, cls=cls).as_dict(), "text": [text]},
+        )
+
+
+def try_seeds(job: Job, vae, model, judge: Objective, seeds: list[int]) -> Trials:
+    """Sample, decode and score the seeds one after the other."""
+    trials, progress = Trials(seeds), Progress(len(seeds), len(job.sigmas) - 1)
+    for seed in seeds:
+        samples = job.sample(seed, lambda *_: progress.watch(False))
+        management.throw_exception_if_processing_interrupted()
+        pictures = to_image(_decoded(vae, samples))
+        with torch.inference_mode(False), torch.no_grad():
+            latents = model.model.process_latent_in(samples.clone())
+        scores, terms = score(judge, pictures, latents, of=f" of seed {seed}")
+        trials.add(scores, terms, samples, pictures)
+        progress.picture(pictures, trials.line())
+        progress.next_sampling()
+    progress.finish(trials.shown, trials.line())
+    return trials
+
+
+def _decoded(vae, samples: Tensor) -> Tensor:
+    """The IMAGE (B,H,W,C) that VAE Decode makes of it."""
+    flat = samples.ndim == 5 and vae.latent_dim == 2  # Qwen-Image's latents with a picture's VAE
+    images = vae.decode(samples[:, :, 0] if flat else samples)
+    return images.reshape(-1, *images.shape[-3:])
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+NODES = [DNOBestSeed]
