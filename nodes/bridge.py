@@ -72,14 +72,14 @@ def plain_node(cls: type, kind: str, socket: type[io.ComfyTypeIO]) -> type[io.Co
 
 
 def words(name: str) -> str:
-    """`LowFrequencyLayout` -> `Low Frequency Layout`, `JPEGSize` -> `JPEG Size`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    """`LowFrequencyLayout` -> `Low Frequency Layout`, `JPEGSize` -> `JPEG Size`, `HPSv3` alone."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z](?!v\d)[a-z])", " ", name)
 
 
 def term_name(cls: type) -> str:
     """The plain name of a term in plots and reports: `low frequency layout`, `JPEG size`."""
     return " ".join(
-        word if word.isupper() else word.lower() for word in words(cls.__name__).split()
+        word if word[:2].isupper() else word.lower() for word in words(cls.__name__).split()
     )
 
 

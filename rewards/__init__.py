@@ -15,6 +15,7 @@ from .crop import Crop
 from .darkness import Darkness
 from .edges import Edges
 from .file_size import FileSize
+from .hpsv3 import HPSv3
 from .jpeg_compressibility import JPEGCompressibility
 from .jpeg_incompressibility import JPEGIncompressibility
 from .layout import Layout
@@ -57,6 +58,7 @@ REWARDS = (
     CLIPTextSimilarity,
     PickScore,
     VQAScore,
+    HPSv3,
 )
 
 MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)

@@ -183,6 +183,7 @@ def test_the_layout_of_images_goes_there_and_back():
 def test_names_are_split_into_words():
     assert bridge.words("BlackAndWhite") == "Black And White"
     assert bridge.words("JPEGSize") == "JPEG Size"
+    assert bridge.words("HPSv3") == "HPSv3"
     assert bridge.term_name(type("JPEGSize", (), {})) == "JPEG size"
 
 

@@ -8,6 +8,9 @@ from torch import nn
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
+    Qwen2Tokenizer,
+    Qwen2VLConfig,
+    Qwen2VLModel,
     T5Config,
     T5ForConditionalGeneration,
     T5TokenizerFast,
@@ -26,6 +29,32 @@ TOWER_SIZES = {
 }  # fmt: skip
 
 
+WORDS = 151658  # Qwen2-VL's and HPSv3's own
+
+
+def qwen_config(width=128, inner=160, layers=2, heads=(1, 1), depth=2, sight=80):
+    """The sizes of a Qwen2-VL."""
+    text = {
+        "vocab_size": WORDS, "hidden_size": width, "intermediate_size": inner,
+        "num_hidden_layers": layers, "num_attention_heads": heads[0],
+        "num_key_value_heads": heads[1], "rms_norm_eps": 1e-6, "rope_theta": 1e6,
+        "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+    }  # fmt: skip
+    vision = {
+        "depth": depth, "embed_dim": sight, "num_heads": sight // 80, "hidden_size": width,
+        "mlp_ratio": 4,
+    }  # fmt: skip
+    return Qwen2VLConfig(text_config=text, vision_config=vision)
+
+
+def hpsv3_head(width: int, inner=(1024, 16)) -> nn.Sequential:
+    """Of the score's mean and spread."""
+    return nn.Sequential(
+        nn.Linear(width, inner[0]), nn.ReLU(), nn.Dropout(0.05),
+        nn.Linear(*inner), nn.ReLU(), nn.Linear(inner[1], 2),
+    )  # fmt: skip
+
+
 def shipped(name: str) -> str:
     """The folder of a tokenizer that ComfyUI ships."""
     return str(Path(comfy.utils.__file__).parent / "text_encoders" / name)
@@ -34,6 +63,32 @@ def shipped(name: str) -> str:
 def t5_tokenizer() -> T5TokenizerFast:
     """The one that ComfyUI ships."""
     return T5TokenizerFast.from_pretrained(shipped("t5_tokenizer"))
+
+
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """Qwen2.5's, which ComfyUI ships: the words that HPSv3 uses are the same."""
+    return Qwen2Tokenizer.from_pretrained(shipped("qwen25_tokenizer"))
+
+
+def older_names(state):
+    """Names of transformers until 4.51, which MizzenAI/HPSv3 has."""
+    for new, old in (("model.visual.", "visual."), ("model.language_model.", "model.")):
+        state = {n.replace(new, old, 1) if n.startswith(new) else n: t for n, t in state.items()}
+    return state
+
+
+def tiny_hpsv3():
+    """As MizzenAI/HPSv3 has its weights, less the word head."""
+    torch.manual_seed(0)
+    config = qwen_config(layers=1, depth=1)
+    parts = {"model.": Qwen2VLModel(config), "rm_head.": hpsv3_head(128, (24, 16))}
+    return older_names(
+        {
+            prefix + name: tensor
+            for prefix, part in parts.items()
+            for name, tensor in randomise(part).state_dict().items()
+        }
+    )
 
 
 def tiny_clip_flant5():
@@ -53,6 +108,9 @@ def tiny_clip_flant5():
     }
 
 
-TINY = {"CLIP-FlanT5": (tiny_clip_flant5, t5_tokenizer)}
+TINY = {
+    "CLIP-FlanT5": (tiny_clip_flant5, t5_tokenizer),
+    "HPSv3": (tiny_hpsv3, qwen_tokenizer),
+}
 SINGLE = frozenset(TINY)
 """Computed in single precision in places, whatever the weights are: no finite differences."""

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import comfy.utils
 from torch import nn
-from transformers import AutoTokenizer, BertTokenizerFast, CLIPTokenizer, T5TokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertTokenizerFast,
+    CLIPTokenizer,
+    Qwen2Tokenizer,
+    T5TokenizerFast,
+)
 
 _OWN = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 _SHIPPED = {
     "clip": (CLIPTokenizer, "sd1_tokenizer"),
     "t5": (T5TokenizerFast, "text_encoders/t5_tokenizer"),
+    "qwen2": (Qwen2Tokenizer, "text_encoders/qwen25_tokenizer"),
 }
 _BERT = "vocab.txt"
 

@@ -7,9 +7,10 @@ from torch import nn
 from .building import without_prefix
 from .clip import CLIP
 from .files import Stored
+from .hpsv3 import HPSv3
 from .vqa import VQA
 
-MODELS = (CLIP, VQA)
+MODELS = (CLIP, VQA, HPSv3)
 """Every architecture, the more special ones first."""
 
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")

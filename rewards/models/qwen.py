@@ -1,0 +1,52 @@
+"""How Qwen2-VL sees a picture: its image processor, with a gradient."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .preprocess import CLIP_MEAN, CLIP_STD, resize
+
+PATCH, MERGE, FRAMES = 14, 2, 2  # pixels a side; patches a side per token; a picture is shown twice
+_LONGEST = 200  # of the sides' ratio
+
+
+def fitted(height: int, width: int, pixels: int) -> tuple[int, int]:
+    """The size nearest to this shape with at most `pixels`, at least where it was fewer: in 28s.
+
+    Raises ValueError for a picture more than 200 times as long as wide.
+    """
+    if max(height, width) > _LONGEST * min(height, width):
+        raise ValueError(f"a picture of {width} x {height} is too long for Qwen2-VL; crop it.")
+    unit = PATCH * MERGE
+    rounded = tuple(max(unit, round(side / unit) * unit) for side in (height, width))
+    if math.prod(rounded) > pixels:
+        beta = math.sqrt(height * width / pixels)
+        return tuple(math.floor(side / beta / unit) * unit for side in (height, width))
+    if math.prod(rounded) < pixels:
+        beta = math.sqrt(pixels / (height * width))
+        return tuple(math.ceil(side * beta / unit) * unit for side in (height, width))
+    return rounded
+
+
+def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
+    """(B,3,H,W) in [0,1] -> (B,patches,C*2*14*14) normalised, and the patches a column and a row.
+
+    Patches of one token, 2x2, follow each other.
+    """
+    image = resize(image, *fitted(*image.shape[-2:], pixels))
+    mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
+    rows, columns = (side // PATCH for side in image.shape[-2:])
+    parts = ((image - mean) / std).reshape(
+        -1, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
+    )
+    patches = parts.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(-3)
+    patches = patches.expand(*patches.shape[:6], FRAMES, PATCH, PATCH)
+    return patches.reshape(len(image), rows * columns, -1), (rows, columns)
+
+
+def grids(count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """(count,3): what the tower wants to know of each picture: 1 pair of frames, rows, columns."""
+    return torch.tensor([[1, *shape]] * count, device=device)
