@@ -3,9 +3,10 @@
 Each also has `indicator(noise) -> (B,)`, a read-out for the report; see README.md beside this file.
 """
 
+from .norm import Norm
 from .probability import Probability
 from .spectrum import Spectrum
 
-REGULARIZERS = (Probability, Spectrum)
+REGULARIZERS = (Probability, Spectrum, Norm)
 
 __all__ = ["REGULARIZERS", *(regularizer.__name__ for regularizer in REGULARIZERS)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..dno.fields import Choice, Range, check_fields
 from ..dno.noise import Noise
 from ._shuffle import moments, shuffled_moments
+from ._vector import vector
 
 _LOG2 = math.log(2)
 
@@ -71,11 +72,8 @@ class Probability:
         return torch.minimum(own, shuffled).exp()
 
     def _rows(self, noise: Noise) -> Tensor:
-        """Noise -> (B,n), in fp32 or better."""
-        parts = [leaf.flatten(1) for leaf in noise.leaves()] or [noise.initial.flatten(1)[:, :0]]
-        rows = torch.cat(
-            [part.to(torch.promote_types(part.dtype, torch.float32)) for part in parts], dim=1
-        )
+        """Noise -> (B,n), enough numbers for one row."""
+        rows = vector(noise)
         if rows.shape[1] < self.k:
             raise ValueError(
                 f"Probability: k is {self.k}, but only {rows.shape[1]} numbers of noise are "
