@@ -195,3 +195,21 @@ def test_what_goes_wrong_is_told_in_a_sentence():
         rank(image[:0])
     with pytest.raises(management.InterruptProcessingException):
         rank(image, fail(management.InterruptProcessingException()))
+
+
+def test_the_server_ranks_and_shows_the_sheet(server):
+    grey = {"width": 16, "height": 16, "batch_size": 1}
+    rank = {"image": ["3", 0], "reward": ["4", 0], "keep": 0}
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": grey | {"color": 0x404040}},
+        "2": {"class_type": "EmptyImage", "inputs": grey | {"color": 0x808080}},
+        "3": {"class_type": "ImageBatch", "inputs": {"image1": ["1", 0], "image2": ["2", 0]}},
+        "4": {"class_type": "DNOBrightnessReward", "inputs": {"target": 1.0, "weight": 1.0}},
+        "5": {"class_type": "DNORankImages", "inputs": rank},
+        "6": {"class_type": "PreviewAny", "inputs": {"source": ["5", 4]}},
+    }
+    outputs = server.wait(server.submit(prompt), timeout=120)["outputs"]
+    assert outputs["5"]["text"][0].splitlines()[1].startswith("1 *")
+    assert len(outputs["5"]["images"]) == 1
+    shown = [float(text) for text in outputs["6"]["text"]]
+    assert shown == pytest.approx([-127 / 255, -191 / 255], abs=1e-5)
