@@ -76,7 +76,8 @@ def extras() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip=(
-                "Stopping rules, gradient clipping, memory and what part of the noise is optimised."
+                "Stopping rules, best of N seeds as a start, gradient clipping, memory and what part "
+                "of the noise is optimised."
             ),
         ),
         supported(

@@ -59,7 +59,7 @@ def sheet(tiles: Sequence[Tile], left_out: int = 0) -> Image.Image:
     widest = max(ruler.width_of(f"{name}   {score}", size) for name, score in words)
     pad = round(0.6 * size)
     across = math.ceil(max(width, widest)) + 2 * pad
-    down = height + pad + round(1.9 * size)
+    down = height + pad + round(2 * size)
     columns = _columns(len(tiles), across / down)
     rows = math.ceil(len(tiles) / columns)
     foot = round(1.8 * size) if left_out else 0
@@ -71,7 +71,7 @@ def sheet(tiles: Sequence[Tile], left_out: int = 0) -> Image.Image:
         if best:
             _frame(canvas, (x, y), (width, height), 0.35 * size)
         canvas.picture(x, y, tile.picture)
-        colour, line = BEST if best else INK, y + height + 0.85 * size
+        colour, line = BEST if best else INK, y + height + size
         canvas.text(left + pad, line, name, size, colour)
         canvas.text(left + across - pad, line, score, size, colour, "rm")
     if left_out:

@@ -142,8 +142,8 @@ def test_what_is_written_is_the_name_and_the_score():
     left, _, right, foot = box_of(drawn, hues[1])
     width, size = right - left, 36
     canvas = Canvas(1200, 60)  # as finely drawn as the sheet
-    canvas.text(0, 0.85 * size, "#1", size)
-    canvas.text(width, 0.85 * size, number(-1 / 7), size, anchor="rm")
+    canvas.text(0, size, "#1", size)
+    canvas.text(width, size, number(-1 / 7), size, anchor="rm")
     expected = np.asarray(canvas.finish())[:, :width]
     strip = drawn[foot : foot + 60, left:right]
     assert (strip < 128).sum() > 900
