@@ -19,6 +19,7 @@ from .hpsv3 import HPSv3
 from .jpeg_compressibility import JPEGCompressibility
 from .jpeg_incompressibility import JPEGIncompressibility
 from .layout import Layout
+from .lrm import LRM
 from .mask import Mask
 from .minimum import Minimum
 from .negate import Negate
@@ -59,6 +60,7 @@ REWARDS = (
     PickScore,
     VQAScore,
     HPSv3,
+    LRM,
 )
 
 MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)

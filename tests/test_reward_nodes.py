@@ -19,7 +19,7 @@ from ComfyUI_DNO.dno.fields import (
     check_fields,
     fields_of,
 )
-from ComfyUI_DNO.dno.objective import Weighted
+from ComfyUI_DNO.dno.objective import Weighted, of_latent
 from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
 from ComfyUI_DNO.regularizers import REGULARIZERS
 from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
@@ -116,7 +116,10 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
         (terms,) = node.execute(**values).result
     (term,) = terms.values()
     if cls not in REGULARIZERS and term.score.differentiable:
-        image = picture(dtype=torch.float64).requires_grad_()  # no conversion hides the reference
+        image = picture(dtype=torch.float64)  # no conversion hides the reference
+        if of_latent(term.score):
+            image = torch.cat([image, image[:, :1]], 1)
+        image.requires_grad_()
         term.score(image).sum().backward()
         assert image.grad.abs().sum() > 0
 

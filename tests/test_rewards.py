@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.fields import Choice, Range, fields_of
-from ComfyUI_DNO.dno.objective import Reward
+from ComfyUI_DNO.dno.objective import Reward, of_latent
 from ComfyUI_DNO.rewards import REWARDS
 
 from .examples import build, kinds_of, picture
@@ -19,6 +19,14 @@ DOUBLE = [cls for cls in DIFFERENTIABLE if not SINGLE & {kind.title for kind in 
 
 def every(classes):
     return pytest.mark.parametrize("cls", classes, ids=lambda cls: cls.__name__)
+
+
+def scorer(cls):
+    """The reward; one of latents is given a picture's channels and their mean."""
+    reward = build(cls)
+    if not of_latent(reward):
+        return reward
+    return lambda image: reward(torch.cat([image, image.mean(1, keepdim=True)], 1))
 
 
 def gradient(reward, image):
@@ -65,7 +73,7 @@ def test_a_number_or_choice_out_of_bounds_is_named(cls):
 @every(REWARDS)
 @pytest.mark.parametrize("size", [(24, 32), (33, 17), (8, 8), (5, 64)])
 def test_gives_one_finite_score_per_image_of_any_size(cls, size):
-    score = build(cls)(picture(3, *size))
+    score = scorer(cls)(picture(3, *size))
     assert score.shape == (3,)
     assert score.dtype == torch.float32
     assert torch.isfinite(score).all()
@@ -75,13 +83,13 @@ def test_gives_one_finite_score_per_image_of_any_size(cls, size):
 def test_leaves_the_picture_as_it_was(cls):
     image = picture()
     before = image.clone()
-    build(cls)(image)
+    scorer(cls)(image)
     assert torch.equal(image, before)
 
 
 @every(REWARDS)
 def test_an_image_does_not_depend_on_its_neighbours(cls):
-    reward, image = build(cls), picture(3)
+    reward, image = scorer(cls), picture(3)
     alone = torch.cat([reward(image[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(reward(image), alone, rtol=1e-5, atol=1e-6)
     other = torch.cat([image[:1], 1 - image[1:]])
@@ -90,7 +98,7 @@ def test_an_image_does_not_depend_on_its_neighbours(cls):
 
 @every(DOUBLE)
 def test_gradient_is_that_of_finite_differences(cls):
-    reward = build(cls)
+    reward = scorer(cls)
     image = picture(2, 9, 8, dtype=torch.float64).requires_grad_()
     assert reward(image).dtype == torch.float64
     assert torch.autograd.gradcheck(reward, image, eps=1e-6, atol=1e-6, rtol=1e-4)
@@ -105,12 +113,12 @@ def test_gradient_is_finite_everywhere(cls, level):
         image = (picture(2) > 0.5).float()
     else:
         image = torch.full((2, 3, 24, 32), level)
-    assert torch.isfinite(gradient(build(cls), image)).all()
+    assert torch.isfinite(gradient(scorer(cls), image)).all()
 
 
 @every(DIFFERENTIABLE)
 def test_climbing_the_gradient_raises_every_score(cls):
-    reward, image = build(cls), picture(2)
+    reward, image = scorer(cls), picture(2)
     before = reward(image)
     for _ in range(20):
         slope = gradient(reward, image)
@@ -122,5 +130,5 @@ def test_climbing_the_gradient_raises_every_score(cls):
 
 @every([cls for cls in REWARDS if not cls.differentiable])
 def test_a_reward_without_a_gradient_scores_a_picture_that_carries_one(cls):
-    score = build(cls)(picture().requires_grad_())
+    score = scorer(cls)(picture().requires_grad_())
     assert not score.requires_grad

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import comfy.utils
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModel,
     Qwen2Tokenizer,
@@ -91,6 +96,71 @@ def tiny_hpsv3():
     )
 
 
+UNET_SIZES = {
+    "sample_size": 8, "cross_attention_dim": 48, "attention_head_dim": 8, "norm_num_groups": 8,
+    "block_out_channels": (16, 32, 32, 32),
+}  # fmt: skip
+XL_SIZES = {
+    "sample_size": 8, "cross_attention_dim": 48 + 64, "attention_head_dim": [2, 4, 4],
+    "norm_num_groups": 8, "block_out_channels": (16, 32, 32), "use_linear_projection": True,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": [1, 1, 2], "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 24 + 6 * 8,
+}  # fmt: skip
+
+
+def text_config(width=48, **sizes) -> CLIPTextConfig:
+    """A text encoder of Stable Diffusion."""
+    return CLIPTextConfig(
+        **{
+            "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "projection_dim": 24, "eos_token_id": 2, **sizes,
+        }
+    )  # fmt: skip
+
+
+def lrm_parts(unet=UNET_SIZES, texts=None, feature=24) -> dict[str, nn.Module]:
+    """The networks that an LRM's folder holds, by their names there, and its projections."""
+    xl = unet.get("addition_embed_type") == "text_time"
+    texts = texts or [text_config(), text_config(64, hidden_act="gelu")]
+    channels = unet["block_out_channels"]
+    parts = {
+        "unet": UNet2DConditionModel(**unet),
+        "text_encoder": CLIPTextModel(texts[0]),
+        "visual_projection": nn.Linear(sum(channels) + channels[-1], feature, bias=False),
+    }
+    if xl:
+        return parts | {"text_encoder_2": CLIPTextModelWithProjection(texts[1])}
+    width = texts[0].hidden_size
+    return parts | {"text_projection": nn.Linear(width, feature, bias=False)}
+
+
+def lrm_configs(parts) -> dict:
+    """What the config.json of each part says."""
+    configs = {"unet": dict(parts["unet"].config)}
+    texts = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
+    return configs | {name: part.config.to_dict() for name, part in texts.items()}
+
+
+def lrm_state(parts) -> dict:
+    """The weights of all, by the names of the original."""
+    state = {f"{p}.{n}": t for p, part in parts.items() for n, t in part.state_dict().items()}
+    return state | {"logit_scale": torch.tensor(2.6592)}
+
+
+def tiny_lrm():
+    """As casiatao/LRM's lrm_sd15 has its weights."""
+    torch.manual_seed(0)
+    parts = {name: randomise(part.eval()) for name, part in lrm_parts().items()}
+    return lrm_state(parts), lrm_configs(parts)
+
+
+def clip_tokenizer() -> CLIPTokenizer:
+    """The one that ComfyUI ships."""
+    return CLIPTokenizer.from_pretrained(str(Path(comfy.utils.__file__).parent / "sd1_tokenizer"))
+
+
 def tiny_clip_flant5():
     """As zhiqiulin/clip-flant5-xl has its weights."""
     torch.manual_seed(0)
@@ -111,6 +181,7 @@ def tiny_clip_flant5():
 TINY = {
     "CLIP-FlanT5": (tiny_clip_flant5, t5_tokenizer),
     "HPSv3": (tiny_hpsv3, qwen_tokenizer),
+    "LRM": (tiny_lrm, clip_tokenizer),
 }
 SINGLE = frozenset(TINY)
-"""Computed in single precision in places, whatever the weights are: no finite differences."""
+"""Computed in single precision in places, or too long: differences are their own tests' matter."""

@@ -52,7 +52,9 @@ def tiny(title: str, dtype=torch.float64):
     """A small network of that kind, as the loader builds it; in double for finite differences."""
     weights, tokenizer = TINY[title]
     dtype = torch.float32 if title in tiny_judges.SINGLE else dtype
-    network = models.build(Stored(Path(f"tiny {title}"), weights())).to(dtype)
+    made = weights()
+    state, config = made if isinstance(made, tuple) else (made, {})
+    network = models.build(Stored(Path(f"tiny {title}"), state, config)).to(dtype)
     for name, part in network.named_modules():
         if name.endswith(("text_model", "text_projection")):
             part.float()  # transformers masks CLIP's words in single precision

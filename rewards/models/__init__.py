@@ -8,9 +8,10 @@ from .building import without_prefix
 from .clip import CLIP
 from .files import Stored
 from .hpsv3 import HPSv3
+from .lrm import LRM
 from .vqa import VQA
 
-MODELS = (CLIP, VQA, HPSv3)
+MODELS = (CLIP, VQA, HPSv3, LRM)
 """Every architecture, the more special ones first."""
 
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,12 @@ from torch import Tensor
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLES)
-_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_WHOLE = (
+    *("model.safetensors", "pytorch_model.bin"),
+    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+)
 _SHARDED = tuple(f"{name}.index.json" for name in _WHOLE)
+_REST = "state_dict.pt"  # of a model whose parts have folders: what is in none of them
 _NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -30,7 +34,11 @@ class Stored:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether this is a folder of Hugging Face with weights."""
+    """Whether this is a folder of Hugging Face with weights, or one with such folders (LRM)."""
+    return _is_one(path) or ((path / _REST).is_file() and any(map(_is_one, path.iterdir())))
+
+
+def _is_one(path: Path) -> bool:
     return (path / "config.json").is_file() and any(
         (path / name).is_file() for name in _WHOLE + _SHARDED
     )
@@ -49,10 +57,28 @@ def read(path: Path) -> Stored:
         raise ValueError(
             f"{path.name} is a folder without a config.json and weights: download all its files."
         )
+    if not _is_one(path):
+        return _read_parts(path)
     tensors: dict[str, Tensor] = {}
     for part in _parts(path):
         tensors |= _tensors(part)
     return Stored(path, tensors, _json(path / "config.json"))
+
+
+def _read_parts(path: Path) -> Stored:
+    """Names and configs are prefixed with the parts' folders."""
+    parts = {folder.name: read(folder) for folder in path.iterdir() if _is_one(folder)}
+    tensors = {f"{name}.{n}": t for name, part in parts.items() for n, t in part.tensors.items()}
+    tensors |= dict(_flat(_unpickle(path / _REST)))
+    return Stored(path, tensors, {name: part.config for name, part in parts.items()})
+
+
+def _flat(found: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(found, Mapping):
+        for name, item in found.items():
+            yield from _flat(item, f"{prefix}.{name}".lstrip("."))
+    elif isinstance(found, Tensor | float):
+        yield prefix, torch.as_tensor(found)
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Model, Range, Text, check_fields
+from .models import lrm
+
+
+@dataclass(frozen=True, eq=False)
+class LRM:
+    """Makes a picture that people would prefer for this prompt, by its latent alone.
+
+    Latent Reward Model (arXiv 2502.01051): the UNet of SD 1.5 or SDXL, trained on people's choices,
+    scores the latent with the noise of a timestep. Nothing is decoded for it, so it is quicker and
+    takes less memory than any score of pictures. For latents of the same family only. Score: a
+    scaled cosine, within -15 to 15; 0.5 more is a clearly better picture.
+    """
+
+    model: Annotated[
+        lrm.LRM,
+        Model(
+            (lrm.LRM,),
+            help="casiatao/LRM, from Load Reward Model: the one of your checkpoint's family.",
+        ),
+    ]
+    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    timestep: Annotated[
+        int,
+        Range(
+            1,
+            951,
+            step=50,
+            help="With how much noise it looks: 1 sees details, 500 only the composition.",
+        ),
+    ] = 1
+    differentiable = True
+    space = "latent"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "_words", self.model.ask(self.prompt))
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        """(B,4,h,w) in the diffusion model's space -> (B,)"""
+        return self.model.score(latent, self._words, self.timestep)
