@@ -106,7 +106,7 @@ def test_the_best_is_ksamplers(parts, latent):
     assert_is_the_best_of_ksampler(parts, latent, denoise=0.8)
 
 
-@pytest.mark.parametrize("name", ["euler", "ddim", "dpmpp_sde", "uni_pc", "lcm", "er_sde"])
+@pytest.mark.parametrize("name", ["euler", "ddim", "dpmpp_sde", "uni_pc", "lcm"])
 def test_the_best_is_ksamplers_with_every_kind_of_sampler(parts, name):
     assert_is_the_best_of_ksampler(parts, ONE, seeds=3, sampler_name=name)
 
@@ -227,7 +227,7 @@ def bytes_of(parts, samples):
         return to_image(parts[1].decode(samples)).mul(255).round().byte()
 
 
-NAMES = ["euler", "euler_ancestral", "dpmpp_sde", "ddim", "lcm", "uni_pc", "dpm_adaptive"]
+NAMES = ["euler", "euler_ancestral", "dpmpp_sde", "ddim", "uni_pc", "dpm_adaptive"]
 
 
 @pytest.mark.parametrize(
@@ -248,8 +248,11 @@ def test_the_climb_starts_at_the_best_seeds_picture(parts, name, latent, memory)
     assert torch.equal(after.records[0].reward, history.records[0].reward)
 
 
-@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_2m_sde"])
-@pytest.mark.parametrize("reward", [REWARD, COUNT], ids=["exact", "estimated"])
+@pytest.mark.parametrize(
+    ("name", "reward"),
+    [("euler", REWARD), ("dpmpp_2m_sde", REWARD), ("euler_ancestral", COUNT)],
+    ids=["euler", "dpmpp_2m_sde", "estimated"],
+)
 def test_each_image_of_a_batch_picks_its_own(parts, name, reward):
     latent = {"samples": torch.zeros(3, 4, 8, 8)}
     inputs = dict(seed=SEED, sampler_name=name)
@@ -289,13 +292,13 @@ def test_ddim_with_a_mask_shares_one_seed(parts):
 
 
 def test_the_climb_goes_on_from_there(parts):
-    plain = climb(parts, ONE, iterations=3)[1]
+    plain = climb(parts, ONE, iterations=3)
     better = climb(parts, ONE, iterations=3, options=Options(best_of=6))[1]
-    assert better.records[0].reward > plain.records[0].reward
+    assert better.records[0].reward > plain[1].records[0].reward
     assert better.best_reward > better.records[0].reward + 1e-4
     one = climb(parts, ONE, iterations=3, options=Options(best_of=1))
     assert one[1].start == "" and one[1].seconds_before == 0
-    assert torch.equal(one[0]["samples"], climb(parts, ONE, iterations=3)[0]["samples"])
+    assert torch.equal(one[0]["samples"], plain[0]["samples"])
 
 
 def test_the_noise_and_sampler_outputs_replay_it(parts):
