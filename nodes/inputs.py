@@ -76,8 +76,8 @@ def extras() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip=(
-                "Stopping rules, best of N seeds as a start, gradient clipping, memory and what part "
-                "of the noise is optimised."
+                "Stopping rules, a start from the best of N seeds, gradient clipping, memory and "
+                "what part of the noise is optimised."
             ),
         ),
         supported(
