@@ -20,6 +20,7 @@ _SHIPPED = {
     "t5": (T5TokenizerFast, "text_encoders/t5_tokenizer"),
     "qwen2": (Qwen2Tokenizer, "text_encoders/qwen25_tokenizer"),
 }
+_ALWAYS = ("t5", "qwen2")  # reading a folder's own may need packages that ComfyUI lacks
 _BERT = "vocab.txt"
 
 
@@ -28,7 +29,8 @@ def tokenizer_of(network: nn.Module, path: Path):
     name = getattr(network, "tokenizer_name", None)
     if name is None:
         return None
-    if path.is_dir() and any((path / own).is_file() for own in _OWN):
+    own = path.is_dir() and any((path / file).is_file() for file in _OWN)
+    if own and name not in _ALWAYS:
         return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     if name in _SHIPPED:
         kind, folder = _SHIPPED[name]
