@@ -38,20 +38,31 @@ from tools.prepare import (
     say,
 )
 
-CHECKPOINT = "dno_demo.safetensors"
+CHECKPOINT = "checkpoints/dno_demo.safetensors"
+CLIP = "reward_models/dno_demo_clip.safetensors"
 
 
 def demo_checkpoint(home: Home) -> Path:
-    """The demo checkpoint in a models folder of our own, assembled anew when its parts change."""
-    source, target = ROOT / "demo" / "checkpoint.py", home.root / "models/checkpoints" / CHECKPOINT
+    """The demo checkpoint in a models folder of our own."""
+    return assembled(home, "checkpoint.py", CHECKPOINT)
+
+
+def demo_clip(home: Home) -> Path:
+    """The CLIP that was trained with the demo checkpoint, as a reward model."""
+    return assembled(home, "reward_model.py", CLIP)
+
+
+def assembled(home: Home, script: str, name: str) -> Path:
+    """The file that a script in demo/ writes, made anew when a part of demo/ changes."""
+    source, target = ROOT / "demo" / script, home.root / "models" / name
     if not source.exists():
-        raise Failure("demo/checkpoint.py is missing: get a complete checkout of this pack.")
+        raise Failure(f"demo/{script} is missing: get a complete checkout of this pack.")
     parts = [part for part in sorted(source.parent.iterdir()) if part.is_file()]
     wanted = digest([hash_of(part) for part in parts])
     target.parent.mkdir(parents=True, exist_ok=True)
     command = [home.python, str(source), str(target)]
-    advice = "The demo checkpoint could not be assembled: see the message above."
-    step = ("demo checkpoint", wanted, lambda: home.call(command, advice))
+    advice = f"{target.name} could not be assembled: see the message above."
+    step = (target.name, wanted, lambda: home.call(command, advice))
     stamp = target.with_suffix(".json")
     if not target.exists():
         stamp.unlink(missing_ok=True)
@@ -74,7 +85,8 @@ def server_command(home: Home, port: int, data: Path) -> list[str]:
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     models = data / "extra_model_paths.yaml"  # JSON is YAML
-    config = {"base_path": str(home.root / "models"), "checkpoints": "checkpoints"}
+    config = {"base_path": str(home.root / "models")}
+    config |= {Path(name).parent.name: Path(name).parent.name for name in (CHECKPOINT, CLIP)}
     models.write_text(json.dumps({"dno": config}), encoding="utf-8")
     pack = link_pack(home.comfyui / "custom_nodes")
     return [

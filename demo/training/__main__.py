@@ -1,8 +1,8 @@
 """Train the demo checkpoint: ``python -m demo.training --comfyui PATH``, from the repository root.
 
-The stages run in order: classifier, autoencoder, encoding, denoiser, storing. Each leaves its
+The stages run in order: classifier, autoencoder, encoding, denoiser, storing, CLIP. Each leaves its
 result in the working directory; a finished stage is skipped and an interrupted one goes on where
-it stopped. About two and a half hours on one CPU core.
+it stopped. About three and a half hours on one CPU core.
 """
 
 import argparse
@@ -10,14 +10,16 @@ from pathlib import Path
 
 import torch
 
+from .. import reward_model
 from ..classifier import WEIGHTS as CLASSIFIER_WEIGHTS
+from ..mmdit import Denoiser
 from ..weights import WEIGHTS, Weights, write_weights
-from . import classifier, diffusion, vae
+from . import classifier, contrastive, diffusion, vae, views
 from .captions import Captions, tokenizer
 from .latents import encode
 from .pictures import Studio, load_icons
 
-STAGES = ("classifier", "vae", "diffusion", "store")
+STAGES = ("classifier", "vae", "diffusion", "store", "clip")
 
 
 def main() -> None:
@@ -38,6 +40,8 @@ def main() -> None:
         diffusion.train(data, captions, directory, arguments.diffusion_minutes)
     if "store" in arguments.stages:
         store(directory, captions, arguments.eight_bits)
+    if "clip" in arguments.stages:
+        train_clip(studio, captions, directory, arguments)
 
 
 def train_classifier(studio: Studio, directory: Path, minutes: float) -> None:
@@ -62,6 +66,24 @@ def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
     print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
 
+def train_clip(
+    studio: Studio, captions: Captions, directory: Path, arguments: argparse.Namespace
+) -> None:
+    """Train and store the CLIP that is the demo's learned reward."""
+    autoencoder = vae.stored(directory)
+    data = encode(studio, autoencoder.encoder, directory / "latents.pt", arguments.pictures)
+    network = Denoiser(len(captions.identifiers) + 1).eval()
+    network.load_state_dict(diffusion.stored(directory))
+    decoder = autoencoder.decoder
+    pools = (
+        views.sampled(studio, network, decoder, captions, directory / "sampled.pt", 4096),
+        views.decoded(data, decoder, directory / "decoded.pt", 6144),
+    )
+    trained = contrastive.train(studio, captions, pools, directory, arguments.clip_minutes)
+    reward_model.store(trained, captions.identifiers)
+    print(f"{reward_model.WEIGHTS.name}: {reward_model.WEIGHTS.stat().st_size / 1e6:.1f} MB")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="for its CLIP tokenizer")
@@ -70,6 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--classifier-minutes", type=float, default=6)
     parser.add_argument("--vae-minutes", type=float, default=17)
     parser.add_argument("--diffusion-minutes", type=float, default=100)
+    parser.add_argument("--clip-minutes", type=float, default=45)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
     parser.add_argument("--eight-bits", action="store_true", help="store the denoiser in int8")
     parser.add_argument("--threads", type=int, default=1)

@@ -66,14 +66,23 @@ class Captions:
         """A sentence for every label; one in ten is empty, half leave the background open."""
         draws = torch.rand(len(labels), 8, generator=generator).tolist()
         columns = (labels.concept.tolist(), labels.colour.tolist(), labels.background.tolist())
-        return [_sentence(*label, draw) for *label, draw in zip(*columns, draws, strict=True)]
+        return [
+            "" if draw[0] < _EMPTY_SHARE else sentence(*label, draw)
+            for *label, draw in zip(*columns, draws, strict=True)
+        ]
 
 
-def _sentence(concept: int, colour: int, background: int, draw: list[float]) -> str:
-    if draw[0] < _EMPTY_SHARE:
-        return ""
-    names = (CATALOGUE[concept].name, *CATALOGUE[concept].synonyms)
-    name = names[0] if draw[1] < 0.7 else _pick(names, (draw[1] - 0.7) / 0.3)
+def sentence(concept: int, colour: int, background: int, draw: list[float]) -> str:
+    """A sentence that says this, worded by eight numbers in [0, 1); the first is not used.
+
+    Concept -1 is left open (``a red icon``). A background is named where the sixth number is below
+    0.5.
+    """
+    if concept < 0:
+        name = _pick(KINDS, draw[1])
+    else:
+        names = (CATALOGUE[concept].name, *CATALOGUE[concept].synonyms)
+        name = names[0] if draw[1] < 0.7 else _pick(names, (draw[1] - 0.7) / 0.3)
     subject = name if colour == NATURAL else f"{COLOURS[colour - 1]} {name}"
     if draw[2] < 0.1:
         subject = f"{_pick(FILLER, draw[2] / 0.1)} {subject}"
@@ -81,7 +90,7 @@ def _sentence(concept: int, colour: int, background: int, draw: list[float]) -> 
         subject = f"{'an' if subject[0] in 'aeio' else 'a'} {subject}"
     elif draw[3] < 0.75:
         subject = f"the {subject}"
-    if draw[4] < 0.35:
+    if draw[4] < 0.35 and concept >= 0:
         kind = _pick(KINDS, draw[4] / 0.35)
         subject = f"{'an' if kind[0] in 'aeio' else 'a'} {kind} of {subject}"
     if draw[5] < 0.5:

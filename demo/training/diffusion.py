@@ -122,10 +122,12 @@ def stored(directory: Path) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sample(network: Denoiser, tokens: Tokens, empty: Tokens, noise: Tensor) -> Tensor:
+def sample(
+    network: Denoiser, tokens: Tokens, empty: Tokens, noise: Tensor, steps: int = STEPS
+) -> Tensor:
     """Latents for prompts by Euler steps under classifier-free guidance."""
     latent = noise
-    sigmas = noise_levels(torch.linspace(1, 0, STEPS + 1))
+    sigmas = noise_levels(torch.linspace(1, 0, steps + 1))
     both = Tokens.cat([tokens, *[empty] * len(noise)])
     for sigma, following in zip(sigmas, sigmas[1:], strict=False):
         with torch.autocast("cpu", dtype=torch.bfloat16):

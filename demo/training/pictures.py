@@ -68,7 +68,8 @@ class Studio:
         """``icons`` as ``load_icons`` returns them."""
         versions = [_premultiplied(icons)]
         versions += [_premultiplied(_recoloured(icons, colour)) for colour in OBJECT_PALETTE]
-        self._bank = (torch.stack(versions, 1) * 255).round().to(torch.uint8)
+        self.bank = (torch.stack(versions, 1) * 255).round().to(torch.uint8)
+        """(concepts, 1 + colours, 4, SIZE, SIZE), premultiplied."""
         self._grounds = torch.tensor([colour.rgb for colour in BACKGROUND_PALETTE])
         self._colourable = torch.tensor([concept.recolour != "none" for concept in CATALOGUE])
         names = [colour.name for colour in BACKGROUND_PALETTE]
@@ -76,7 +77,7 @@ class Studio:
 
     def labels(self, count: int, generator: torch.Generator) -> Labels:
         """Random labels: half natural colours; a recoloured thing never on its own colour."""
-        concept = torch.randint(len(self._bank), (count,), generator=generator)
+        concept = torch.randint(len(self.bank), (count,), generator=generator)
         colour = torch.randint(1, len(COLOURS) + 1, (count,), generator=generator)
         recoloured = torch.rand(count, generator=generator) < 0.55
         colour = torch.where(recoloured & self._colourable[concept], colour, NATURAL)
@@ -96,7 +97,7 @@ class Studio:
     ) -> Tensor:
         """The subjects alone, (B, 4, SIZE, SIZE), premultiplied, randomly sized and placed."""
         count = len(labels)
-        icons = self._bank[labels.concept, labels.colour].float() / 255
+        icons = self.bank[labels.concept, labels.colour].float() / 255
         scale = largest - 0.13 * torch.rand(count, generator=generator)
         offset = (torch.rand(count, 2, generator=generator) - 0.5) * shift
         transform = torch.zeros(count, 2, 3)

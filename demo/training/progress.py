@@ -2,10 +2,13 @@
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Item = TypeVar("Item")
 
 SAVE_EVERY = 120.0
 """Seconds between two checkpoints: the most that an interruption costs."""
@@ -64,3 +67,12 @@ class Session:
 def load_part(path: Path, name: str) -> dict[str, Any]:
     """The state of one part of a checkpoint."""
     return torch.load(path, weights_only=True)[name]
+
+
+def say_progress(items: Iterable[Item], title: str, every: int = 20) -> Iterator[Item]:
+    """The items; every so many a line with their number and the seconds spent."""
+    start = time.monotonic()
+    for index, item in enumerate(items):
+        if index % every == 0:
+            print(f"{title} {time.monotonic() - start:.0f} s batch {index}", flush=True)
+        yield item

@@ -1,0 +1,192 @@
+"""Train the demo's CLIP (arXiv 2103.00020): each picture to the sentences that fit it.
+
+Labels are known, so a pair is not right because it was drawn together, but because the sentence
+fits the picture. Half of the pictures are then changed by a step up the gradient of the loss
+(arXiv 1412.6572): a network that withstands it has gradients that look like what is asked for,
+which is what a reward is used for.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+from .. import reward_model
+from ..vocabulary import CONCEPTS
+from .captions import Captions
+from .optimizers import BatchedMuon, exponential_average
+from .phrases import Phrases, alike, fits, phrases
+from .pictures import Labels, Studio
+from .progress import Session
+from .views import Pool, drawn, rendered, worsen
+
+SESSION = "contrastive.session"
+RATE = 2e-3
+RENDERED, OWN = 48, 24
+"""Pictures of a batch: rendered ones, and ones from each of the two pools."""
+FEW = 32
+"""Every other batch has this many things only, so that colours and backgrounds matter."""
+STEP = 2.0
+"""Largest length of the adversarial step, over all values in [0, 1] of a picture."""
+WARM = 0.1
+"""Part of the training without adversarial steps."""
+_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073])[:, None, None]
+_DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711])[:, None, None]
+_SCALE = 10.0, 40.0  # of the logits: at first, at most
+
+
+def image_embed(network: CLIPModel, picture: Tensor) -> Tensor:
+    """(B, 3, SIDE, SIDE) in [0, 1] -> (B, D) of unit length."""
+    pixels = (picture - _MEAN) / _DEVIATION
+    pooled = network.vision_model(pixel_values=pixels).pooler_output
+    return F.normalize(network.visual_projection(pooled).float(), dim=1)
+
+
+def text_embed(network: CLIPModel, rows: Tensor) -> Tensor:
+    """(N, POSITIONS) rows of the token table -> (N, D) of unit length."""
+    pooled = network.text_model(input_ids=rows).pooler_output
+    return F.normalize(network.text_projection(pooled).float(), dim=1)
+
+
+def loss_of(logits: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
+    """Every right pair against the wrong pairs of its picture, and of its sentence.
+
+    logits, right, wrong: (pictures, sentences).
+    """
+    against = logits.masked_fill(~wrong, float("-inf"))
+    losses = []
+    for dim in (1, 0):
+        pair = F.softplus(torch.logsumexp(against, dim, keepdim=True) - logits)
+        share = right / right.sum(dim, keepdim=True).clamp(min=1)
+        losses.append((pair.masked_fill(~right, 0) * share).sum() / right.any(dim).sum())
+    return losses[0] + losses[1]
+
+
+class Trainer:
+    """One training run; resumes by itself."""
+
+    def __init__(
+        self,
+        studio: Studio,
+        captions: Captions,
+        pools: tuple[Pool, ...],
+        path: Path,
+        minutes: float,
+    ) -> None:
+        torch.manual_seed(0)
+        self._studio, self._captions, self._pools = studio, captions, pools
+        self._same = alike(studio)
+        known = len(captions.identifiers)
+        self._network, self.average = (reward_model.compact(known) for _ in range(2))
+        with torch.no_grad():
+            self._network.logit_scale.fill_(_SCALE[0]).log_()
+        self.average.load_state_dict(self._network.state_dict())
+        layers = (self._network.vision_model.encoder, self._network.text_model.encoder)
+        matrices = [p for part in layers for p in part.parameters() if p.ndim == 2]
+        chosen = {id(matrix) for matrix in matrices}
+        self._others = [p for p in self._network.parameters() if id(p) not in chosen]
+        self._muon = BatchedMuon(matrices, lr=RATE, weight_decay=0.02)
+        self._adam = torch.optim.AdamW(
+            self._others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
+        self.session = Session(
+            path,
+            minutes,
+            network=self._network,
+            average=self.average,
+            muon=self._muon,
+            adam=self._adam,
+        )
+
+    def step(self) -> tuple[float, float]:
+        """One batch; returns its loss, and the share of pictures whose best sentence may fit."""
+        generator = torch.Generator().manual_seed(5_000_000 + self.session.step)
+        picture, labels, true_colours = self._pictures(generator)
+        texts = [phrases(self._captions, labels, bad, generator) for bad in (False, True)]
+        said = Labels(*(torch.cat(column) for column in zip(*map(_columns, texts), strict=True)))
+        rows = torch.cat([part.rows for part in texts])
+        right, wrong = fits(labels, true_colours, said, self._same)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            text = text_embed(self._network, rows)
+        if self.session.progress > WARM:
+            picture = self._attack(picture, text.detach(), right, wrong, generator)
+        logits = self._logits(picture, text)
+        loss = loss_of(logits, right, wrong)
+        self._network.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._others, 1.0)
+        for optimizer in (self._muon, self._adam):
+            optimizer.param_groups[0]["lr"] = self._rate()
+            optimizer.step()
+        with torch.no_grad():
+            self._network.logit_scale.clamp_(max=torch.tensor(_SCALE[1]).log())
+        exponential_average(self.average, self._network, max(0.003, 9 / (self.session.step + 10)))
+        self.session.advance()
+        best = logits.argmax(1, keepdim=True)
+        return loss.item(), 1 - wrong.gather(1, best).float().mean().item()
+
+    def _pictures(self, generator: torch.Generator) -> tuple[Tensor, Labels, Tensor]:
+        labels = self._studio.labels(RENDERED, generator)
+        if self.session.step % 2:
+            labels = self._studio.labels(20 * RENDERED, generator)
+            few = torch.randperm(len(CONCEPTS), generator=generator)[:FEW]
+            labels = labels[torch.isin(labels.concept, few)][:RENDERED]
+        picture, true_colours = rendered(self._studio, labels, generator)
+        parts = [(picture, labels), *(drawn(pool, OWN, generator) for pool in self._pools)]
+        picture = worsen(torch.cat([part[0] for part in parts]), generator)
+        columns = zip(*((p[1].concept, p[1].colour, p[1].background) for p in parts), strict=True)
+        own = torch.ones(len(picture) - len(true_colours), dtype=torch.bool)
+        return picture, Labels(*map(torch.cat, columns)), torch.cat([true_colours, own])
+
+    def _logits(self, picture: Tensor, text: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            seen = image_embed(self._network, picture)
+        return self._network.logit_scale.exp() * seen @ text.T
+
+    def _attack(
+        self,
+        picture: Tensor,
+        text: Tensor,
+        right: Tensor,
+        wrong: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Every other picture a step up its loss's gradient."""
+        chosen = slice(self.session.step % 2, None, 2)
+        start = picture[chosen].clone().requires_grad_()
+        loss = loss_of(self._logits(start, text), right[chosen], wrong[chosen])
+        (gradient,) = torch.autograd.grad(loss, start)
+        length = STEP * torch.rand(len(start), 1, 1, 1, generator=generator)
+        norm = gradient.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+        picture = picture.clone()
+        picture[chosen] = (start.detach() + length * gradient / norm).clamp(0, 1)
+        return picture
+
+    def _rate(self) -> float:
+        """Warm up, hold, and fall to zero over the second half."""
+        warm = min(1.0, (self.session.step + 1) / 100)
+        return RATE * warm * min(1.0, max(0.005, 2 * (1 - self.session.progress)))
+
+
+def train(
+    studio: Studio, captions: Captions, pools: tuple[Pool, ...], directory: Path, minutes: float
+) -> CLIPModel:
+    """The trained network (an exponential average of the weights)."""
+    trainer = Trainer(studio, captions, pools, directory / SESSION, minutes)
+    session, figures = trainer.session, []
+    while session.progress < 1:
+        figures.append(trainer.step())
+        if session.step % 50 == 0:
+            loss, share = torch.tensor(figures).mean(0).tolist()
+            figures.clear()
+            scale = trainer.average.logit_scale.exp().item()
+            line = f"contrastive {session.seconds:.0f} s step {session.step} loss {loss:.3f}"
+            print(f"{line} right {share:.3f} scale {scale:.1f}", flush=True)
+    session.save()
+    return trainer.average.eval()
+
+
+def _columns(part: Phrases) -> tuple[Tensor, Tensor, Tensor]:
+    return part.said.concept, part.said.colour, part.said.background
