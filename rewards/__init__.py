@@ -4,6 +4,7 @@ Modifiers, also one per file, make a reward of a reward. To add either, write it
 here; see README.md beside this file.
 """
 
+from .aesthetic import Aesthetic
 from .black_and_white import BlackAndWhite
 from .brightness import Brightness
 from .clamp import Clamp
@@ -12,16 +13,21 @@ from .colour import Colour
 from .composition import Composition
 from .contrast import Contrast
 from .crop import Crop
+from .cutouts import Cutouts
 from .darkness import Darkness
 from .edges import Edges
 from .file_size import FileSize
+from .hpsv2 import HPSv2
 from .hpsv3 import HPSv3
+from .image_reward import ImageReward
+from .image_similarity import ImageSimilarity
 from .jpeg_compressibility import JPEGCompressibility
 from .jpeg_incompressibility import JPEGIncompressibility
 from .layout import Layout
 from .lrm import LRM
 from .mask import Mask
 from .minimum import Minimum
+from .mps import MPS
 from .negate import Negate
 from .normalise import Normalise
 from .palette import Palette
@@ -30,6 +36,7 @@ from .pick_score import PickScore
 from .saturation import Saturation
 from .sharpness import Sharpness
 from .smoothness import Smoothness
+from .style_similarity import StyleSimilarity
 from .symmetry import Symmetry
 from .target import Target
 from .tiling import Tiling
@@ -56,14 +63,20 @@ REWARDS = (
     JPEGIncompressibility,
     FileSize,
     PaletteSize,
+    Aesthetic,
     CLIPTextSimilarity,
+    ImageSimilarity,
+    StyleSimilarity,
     PickScore,
+    HPSv2,
+    ImageReward,
+    MPS,
     VQAScore,
     HPSv3,
     LRM,
 )
 
-MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop)
+MODIFIERS = (Clamp, Target, Negate, Normalise, Mask, Crop, Cutouts)
 
 __all__ = [
     "MODIFIERS",

@@ -16,5 +16,5 @@ def randomise(network):
 
 def hollow(network):
     """Weights with the names and shapes of a network's, in half precision, that take no memory."""
-    spare = torch.zeros(1, dtype=torch.bfloat16)
+    spare = torch.zeros((), dtype=torch.bfloat16)
     return {n: spare.expand(tensor.shape) for n, tensor in network.state_dict().items()}

@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from ComfyUI_DNO.rewards import models
 from ComfyUI_DNO.rewards.models.files import Stored
 
-from . import tiny_judges
+from . import tiny_judges, tiny_preferences
 from .random_weights import randomise
 
 
@@ -43,7 +43,27 @@ def tiny_clip():
     return original_clip().state_dict()
 
 
-TINY = {"CLIP": (tiny_clip, clip_tokenizer), **tiny_judges.TINY}
+def original_mps(side=224):
+    """imscore's, with random weights."""
+    sizes = tiny_preferences.CROSS_SIZES
+    network = tiny_preferences.ported_mps(clip_config(image_size=side), clip_tokenizer(), **sizes)
+    return randomise(network)
+
+
+def tiny_mps():
+    return original_mps(32).state_dict()
+
+
+def tiny_image_reward():
+    return tiny_preferences.ported_image_reward(side=32).state_dict()
+
+
+TINY = {
+    "CLIP": (tiny_clip, clip_tokenizer),
+    "MPS": (tiny_mps, clip_tokenizer),
+    "ImageReward": (tiny_image_reward, tiny_preferences.bert_tokenizer),
+    **tiny_judges.TINY,
+}
 """Title of a kind -> what makes its weights, in the published layout, and its tokenizer."""
 
 

@@ -29,6 +29,8 @@ def tokenizer_of(network: nn.Module, path: Path):
     name = getattr(network, "tokenizer_name", None)
     if name is None:
         return None
+    if name == "bert":
+        return _bert(network, path)
     own = path.is_dir() and any((path / file).is_file() for file in _OWN)
     if own and name not in _ALWAYS:
         return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -37,19 +39,19 @@ def tokenizer_of(network: nn.Module, path: Path):
         return kind.from_pretrained(
             str(Path(comfy.utils.__file__).parent / folder), local_files_only=True
         )
-    if name == "bert":
-        return _bert(network, path)
+    if name == "siglip":
+        return None  # pictures alone can be compared without one; for a text it says so
     raise FileNotFoundError(
         f"{network.title} needs its tokenizer: load it as the folder with all files of its page."
     )
 
 
 def _bert(network: nn.Module, path: Path) -> BertTokenizerFast:
-    places = [path.with_suffix(f".{_BERT}"), path.parent / "bert-base-uncased" / _BERT]
-    for place in places:
+    shared = path.parent / "bert-base-uncased" / _BERT
+    for place in (path / _BERT, path.with_suffix(f".{_BERT}"), shared):
         if place.is_file():
             return BertTokenizerFast(vocab_file=str(place), do_lower_case=True)
     raise FileNotFoundError(
         f"{network.title} reads prompts with BERT's words: get {_BERT} from "
-        f"huggingface.co/google-bert/bert-base-uncased and put it at {places[1]}."
+        f"huggingface.co/google-bert/bert-base-uncased and put it at {shared}."
     )

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from torch import nn
 
+from .aesthetic import AestheticHead
 from .building import without_prefix
-from .clip import CLIP
+from .clip import CLIP, CLIPVision
+from .dinov2 import DINOv2
 from .files import Stored
 from .hpsv3 import HPSv3
+from .image_reward import ImageRewardModel
 from .lrm import LRM
+from .mps import MPSModel
+from .siglip import SigLIP, SigLIPVision
 from .vqa import VQA
 
-MODELS = (CLIP, VQA, HPSv3, LRM)
+MODELS = (
+    AestheticHead,
+    MPSModel,
+    CLIP,
+    SigLIP,
+    CLIPVision,
+    SigLIPVision,
+    DINOv2,
+    ImageRewardModel,
+    VQA,
+    HPSv3,
+    LRM,
+)
 """Every architecture, the more special ones first."""
 
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")

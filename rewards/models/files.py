@@ -21,6 +21,7 @@ _WHOLE = (
 )
 _SHARDED = tuple(f"{name}.index.json" for name in _WHOLE)
 _REST = "state_dict.pt"  # of a model whose parts have folders: what is in none of them
+_AS_SAFETENSORS = {"trainer.models.clip_model": "RE-N-Y/mpsv1"}  # of published code: where else
 _NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -128,9 +129,10 @@ def _unpickle(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if "nsupported" in str(error):  # a class, a function or an opcode that weights do not need
+            where = [f" from {w}" for code, w in _AS_SAFETENSORS.items() if code in str(error)]
             raise ValueError(
                 f"{path.name} holds more than weights (pickled code), and was not run: get it as "
-                "safetensors."
+                f"safetensors{''.join(where)}."
             ) from None
         raise ValueError(f"{path.name} is damaged ({_first(error)}): download it again.") from None
 

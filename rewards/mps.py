@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import Tensor
+
+from ..dno.fields import Model, Text, check_fields
+from .models.mps import MPSModel
+
+
+@dataclass(frozen=True, eq=False)
+class MPS:
+    """Makes a picture that people prefer for this prompt in look, detail and meaning.
+
+    Multi-dimensional Preference Score (arXiv 2405.14705): a CLIP-H whose patches look at the words
+    of the prompt. Score: exp(logit_scale), about 100, times the cosine of picture and prompt; only
+    scores for the same prompt compare.
+    """
+
+    model: Annotated[MPSModel, Model((MPSModel,), help="RE-N-Y/mpsv1, from Load Reward Model.")]
+    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "_read", self.model.read(self.prompt))
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """(B,3,H,W) -> (B,)"""
+        return self.model.score(image, self._read)
