@@ -148,6 +148,17 @@ def test_a_folder_in_shards_with_its_config_is_the_same(published, tmp_path):
     torch.testing.assert_close(*scores)
 
 
+def test_the_names_of_imscore_s_file_are_known(published):
+    def renamed(name):
+        towers = name.replace("vision_tower.vision_tower.", "v.")
+        return towers if towers.startswith(("v.", "mm_projector.")) else f"t5.{name}"
+
+    other = loaded({renamed(name): tensor for name, tensor in published.items()})
+    image = picture(1, 30, 42)
+    scores = [VQAScore(one, PROMPT)(image) for one in (other, loaded(published))]
+    torch.testing.assert_close(*scores)
+
+
 def test_layers_are_computed_again_in_backward_and_features_shared(published):
     model, calls = loaded(published), []
     model.network.vision.vision_model.encoder.layers[0].mlp.register_forward_pre_hook(

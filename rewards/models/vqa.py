@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -56,11 +57,13 @@ class VQA(nn.Module):
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
         """Whether these are a projector into a T5, and both."""
-        return {f"{_PROJECTOR}2.weight", "encoder.final_layer_norm.weight"} <= shapes.keys()
+        names = set(map(_published, shapes))
+        return {f"{_PROJECTOR}2.weight", "encoder.final_layer_norm.weight"} <= names
 
     @classmethod
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> VQA:
         """The network with these weights; sizes are those of the weights where no config is."""
+        state = {_published(name): tensor for name, tensor in state.items()}
         if _PATCHES not in state:
             raise ValueError(
                 "This CLIP-FlanT5 has no vision tower: get all files of zhiqiulin/clip-flant5-xl."
@@ -168,6 +171,11 @@ def _vision_config(state: Mapping[str, Tensor], layer: int) -> CLIPVisionConfig:
         image_size=round(places**0.5) * patch,
         hidden_act="quick_gelu",
     )
+
+
+def _published(name: str) -> str:
+    """The names of RE-N-Y/clip-t5-xxl -> those of zhiqiulin's files."""
+    return re.sub("^t5[.]", "", re.sub("^v[.]", _TOWER, name))
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
