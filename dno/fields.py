@@ -98,8 +98,10 @@ def fields_of(cls: type) -> dict[str, tuple[object, object]]:
 def check_fields(instance: object) -> None:
     """Raise ValueError, naming the field and the mend, if a value does not suit its metadata."""
     name = type(instance).__name__
-    for field, (metadata, _) in fields_of(type(instance)).items():
+    for field, (metadata, default) in fields_of(type(instance)).items():
         value = getattr(instance, field)
+        if value is None and default is None:
+            continue
         if isinstance(metadata, Range) and not metadata.minimum <= value <= metadata.maximum:
             raise ValueError(
                 f"{name}: {field} is {value}; it must lie between {metadata.minimum} and "

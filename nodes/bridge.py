@@ -13,6 +13,8 @@ from comfy_api.latest import io
 
 from ..dno.fields import Choice, Colour, Image, Mask, Model, Range, Switch, Text, fields_of
 from ..dno.objective import Reward, Weighted
+from ..rewards.models.vision import VisionEncoder
+from .host.clip_vision import as_encoder
 from .host.reward_models import bring_in
 from .schema import (
     CATEGORY,
@@ -124,7 +126,7 @@ def _node(
 
         @classmethod
         def execute(node, **values: object) -> io.NodeOutput:
-            own = {name: values.pop(name) for name in described if name in values}
+            own = {name: as_encoder(values.pop(name)) for name in described if name in values}
             bring_in(values | own)
             with torch.inference_mode(False), torch.no_grad():
                 return io.NodeOutput(deliver(_build(cls, own), **values))
@@ -157,7 +159,10 @@ def _input(cls: type, name: str, metadata: object, default: object) -> io.Input:
         common["optional"] = default is None
         return (io.Image if isinstance(metadata, Image) else io.Mask).Input(name, **common)
     if isinstance(metadata, Model):
-        return RewardModelSocket.Input(name, optional=default is None, **common)
+        common["optional"] = default is None
+        if VisionEncoder in metadata.kinds:
+            return io.MultiType.Input(name, [RewardModelSocket, io.ClipVision], **common)
+        return RewardModelSocket.Input(name, **common)
     if isinstance(metadata, Text):
         given = "" if default is dataclasses.MISSING else default
         return io.String.Input(name, multiline=True, default=given, **common)

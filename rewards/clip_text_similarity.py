@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..dno.fields import Model, Text, check_fields
 from .models.clip import CLIP
+from .models.siglip import SigLIP
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,10 +16,13 @@ class CLIPTextSimilarity:
 
     CLIPScore (arXiv 2104.08718) without its factor 2.5 and its floor. Score: the cosine of the
     picture's and the text's embedding, in [-1, 1]; a fitting picture has about 0.3 with OpenAI's
-    CLIP, an unrelated one 0.15.
+    CLIP and 0.1 with SigLIP, an unrelated one 0.15 and 0.
     """
 
-    model: Annotated[CLIP, Model((CLIP,), help="A CLIP with both towers, from Load Reward Model.")]
+    model: Annotated[
+        CLIP | SigLIP,
+        Model((CLIP, SigLIP), help="A CLIP or SigLIP with both towers, from Load Reward Model."),
+    ]
     prompt: Annotated[str, Text(help="What the picture shall show.")]
     differentiable = True
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from torch import Tensor
@@ -30,4 +30,5 @@ class PickScore:
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return (self.model.image_embed(image) * self._text.to(image)).sum(dim=1)
+        cut = replace(self.model.preprocess, floor=True)  # as transformers' CLIPProcessor
+        return (self.model.image_embed(image, cut) * self._text.to(image)).sum(dim=1)

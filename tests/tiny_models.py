@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from ComfyUI_DNO.rewards import models
 from ComfyUI_DNO.rewards.models.files import Stored
 
-from . import tiny_judges, tiny_preferences
+from . import tiny_encoders, tiny_judges, tiny_preferences
 from .random_weights import randomise
 
 
@@ -62,6 +62,7 @@ TINY = {
     "CLIP": (tiny_clip, clip_tokenizer),
     "MPS": (tiny_mps, clip_tokenizer),
     "ImageReward": (tiny_image_reward, tiny_preferences.bert_tokenizer),
+    **{title: (weights, lambda: None) for title, weights in tiny_encoders.TINY.items()},
     **tiny_judges.TINY,
 }
 """Title of a kind -> what makes its weights, in the published layout, and its tokenizer."""

@@ -1,4 +1,8 @@
-"""CLIP in the layouts of transformers and of OpenCLIP: also PickScore, HPSv2 and HPSv2.1."""
+"""CLIP in the layouts of transformers and of OpenCLIP: also PickScore, HPSv2 and HPSv2.1.
+
+Sizes that no shape tells are those of the published towers: OpenAI's L/14 and smaller have the
+quick GELU, OpenCLIP's larger ones the exact one. A folder's config.json says it for any other.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,85 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPModel
+from torch import Tensor
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    CLIPVisionModelWithProjection,
+)
 
-from ...dno.sharing import once
 from .building import Shapes, assemble, layers
 from .preprocess import Preprocess
 from .running import encode, recompute, unit
+from .vision import VisionEncoder, collecting
 
-_HEADS = {1280: 16, 1664: 16}  # of vision towers; all others have heads of 64
+_HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
 _GELU_FROM = 1024  # text width: OpenAI's towers are narrower and have the quick GELU
+_GELU_ABOVE = 1024  # vision width, likewise
+_CLASS = "vision_model.embeddings.class_embedding"
 _PATCHES = "vision_model.embeddings.patch_embedding.weight"
 _WORDS = "text_model.embeddings.token_embedding.weight"
 
 
-class CLIP(nn.Module):
+class CLIPVision(VisionEncoder):
+    """The vision tower of a CLIP (arXiv 2103.00020), as in ComfyUI's folder clip_vision."""
+
+    title = "CLIP vision"
+    family = "clip"
+
+    def __init__(self, network: CLIPModel | CLIPVisionModel | CLIPVisionModelWithProjection):
+        super().__init__()
+        self.network = network
+        self.preprocess = Preprocess(network.vision_model.config.image_size)
+        recompute(network.vision_model.encoder.layers)
+
+    @classmethod
+    def matches(cls, shapes: Shapes) -> bool:
+        """Whether these are the weights of the vision tower alone."""
+        ours = {_PATCHES, _CLASS} <= shapes.keys() and _WORDS not in shapes
+        theirs = {"visual.conv1.weight", "visual.class_embedding"} <= shapes.keys()
+        return ours or (theirs and "token_embedding.weight" not in shapes)
+
+    @classmethod
+    def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> CLIPVision:
+        """The network with these weights; without a config its sizes are those of the weights."""
+        state = _in_our_names(state)
+        if config:
+            made = CLIPVisionConfig.from_dict(dict(config.get("vision_config", config)))
+        else:
+            made = CLIPVisionConfig(**vision_sizes(state))
+        kind = CLIPVisionModel
+        if "visual_projection.weight" in state:
+            kind = CLIPVisionModelWithProjection
+            made.projection_dim = len(state["visual_projection.weight"])
+        return cls(assemble(lambda: kind(made), state, cls.title))
+
+    @property
+    def width(self) -> int:
+        """D, the length of an embedding."""
+        projection = getattr(self.network, "visual_projection", None)
+        return projection.out_features if projection else self.network.config.hidden_size
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
+        tower = self.network.vision_model
+        projection = getattr(self.network, "visual_projection", lambda pooled: pooled)
+
+        def compute(given: Tensor) -> tuple[Tensor, ...]:
+            with collecting(tower.encoder.layers) as middle:
+                pooled = tower(pixel_values=given).pooler_output
+            return projection(pooled), *(tokens[:, 1:] for tokens in middle)
+
+        return encode(tower, pixels, compute)
+
+
+class CLIP(CLIPVision):
     """Two towers into one space (arXiv 2103.00020)."""
 
     title = "CLIP"
     tokenizer_name = "clip"
-    tokenizer = None
-
-    def __init__(self, network: CLIPModel) -> None:
-        super().__init__()
-        self.network = network
-        self.preprocess = Preprocess(network.config.vision_config.image_size)
-        recompute(network.vision_model.encoder.layers)
 
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
@@ -43,14 +100,9 @@ class CLIP(nn.Module):
     @classmethod
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> CLIP:
         """The network with these weights; without a config its sizes are those of the weights."""
-        state = from_open_clip(state) if "visual.conv1.weight" in state else dict(state)
+        state = _in_our_names(state)
         made = CLIPConfig.from_dict(dict(config)) if config else config_of(state)
         return cls(assemble(lambda: CLIPModel(made), state, cls.title))
-
-    def image_embed(self, image: Tensor, preprocess: Preprocess | None = None) -> Tensor:
-        """(B,3,H,W) in [0,1] -> (B,D) of unit length, fp32."""
-        preprocess = preprocess or self.preprocess
-        return once((id(self), preprocess), image, lambda seen: self._embed(preprocess(seen)))
 
     @torch.no_grad()
     def text_embed(self, prompts: Sequence[str]) -> Tensor:
@@ -74,36 +126,18 @@ class CLIP(nn.Module):
     @property
     def scale(self) -> float:
         """exp(logit_scale), by which CLIP multiplies cosines."""
-        return float(self.network.logit_scale.exp())
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        def compute(given: Tensor) -> Tensor:
-            pooled = self.network.vision_model(pixel_values=given).pooler_output
-            return self.network.visual_projection(pooled)
-
-        return unit(encode(self.network.vision_model, pixels, compute))
+        return float(self.network.logit_scale.double().exp())
 
 
 def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
     """The sizes of a CLIP in transformers' layout, from its weights' shapes."""
-    width, _, patch, _ = state[_PATCHES].shape
-    places = len(state["vision_model.embeddings.position_embedding.weight"]) - 1
-    words, text_width = state[_WORDS].shape
-    activation = "gelu" if text_width >= _GELU_FROM else "quick_gelu"
-    vision = {
-        "hidden_size": width,
-        "intermediate_size": len(state["vision_model.encoder.layers.0.mlp.fc1.bias"]),
-        "num_hidden_layers": layers(state, "vision_model.encoder.layers."),
-        "num_attention_heads": _HEADS.get(width, max(width // 64, 1)),
-        "patch_size": patch,
-        "image_size": round(places**0.5) * patch,
-        "hidden_act": activation,
-    }
+    words, width = state[_WORDS].shape
+    activation = "gelu" if width >= _GELU_FROM else "quick_gelu"
     text = {
-        "hidden_size": text_width,
+        "hidden_size": width,
         "intermediate_size": len(state["text_model.encoder.layers.0.mlp.fc1.bias"]),
         "num_hidden_layers": layers(state, "text_model.encoder.layers."),
-        "num_attention_heads": max(text_width // 64, 1),
+        "num_attention_heads": max(width // 64, 1),
         "max_position_embeddings": len(state["text_model.embeddings.position_embedding.weight"]),
         "vocab_size": words,
         "bos_token_id": words - 2,
@@ -112,9 +146,24 @@ def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
     }
     return CLIPConfig(
         text_config=text,
-        vision_config=vision,
+        vision_config=vision_sizes(state) | {"hidden_act": activation},
         projection_dim=len(state["text_projection.weight"]),
     )
+
+
+def vision_sizes(state: Mapping[str, Tensor]) -> dict[str, int | str]:
+    """The sizes of the vision tower in transformers' layout, from its weights' shapes."""
+    width, _, patch, _ = state[_PATCHES].shape
+    places = len(state["vision_model.embeddings.position_embedding.weight"]) - 1
+    return {
+        "hidden_size": width,
+        "intermediate_size": len(state["vision_model.encoder.layers.0.mlp.fc1.bias"]),
+        "num_hidden_layers": layers(state, "vision_model.encoder.layers."),
+        "num_attention_heads": _HEADS.get(width, max(width // 64, 1)),
+        "patch_size": patch,
+        "image_size": round(places**0.5) * patch,
+        "hidden_act": "gelu" if width > _GELU_ABOVE else "quick_gelu",
+    }
 
 
 _RENAMED = (
@@ -136,6 +185,10 @@ _RENAMED = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
 _JOINED = re.compile(r"(.*)\.attn\.in_proj_(weight|bias)$")
+
+
+def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return from_open_clip(state) if "visual.conv1.weight" in state else dict(state)
 
 
 def from_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ has Pillow's kernel (a = -0.5), and as there what overshoots [0,1] is cut off.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,6 +17,9 @@ from ...dno.sharing import once
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
 FITS = ("crop", "pad", "stretch")
 
 
@@ -25,12 +30,21 @@ class Preprocess:
     fit: "crop" makes the shorter side `size` and cuts the middle out (torchvision's Resize and
     CenterCrop); "pad" makes the longer side `size` and fills up with black (HPSv2); "stretch"
     makes both sides `size`.
+    short: for "crop", what the shorter side is made before the cut, where that is not `size`.
+    floor: for "crop", an odd margin is smaller at the top and left, as transformers cuts; without
+    it, halves are rounded to even, as torchvision cuts.
     """
 
     size: int = 224
     fit: str = "crop"
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    short: int | None = None
+    floor: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise ValueError(f"Preprocess: fit is {self.fit!r}; choose one of {', '.join(FITS)}.")
 
     def __call__(self, image: Tensor) -> Tensor:
         return once(self, image, self._prepare)
@@ -38,7 +52,8 @@ class Preprocess:
     def _prepare(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         if self.fit == "crop":
-            image = _centre(resize(image, *_scaled(height, width, self.size)), self.size)
+            image = resize(image, *_scaled(height, width, self.short or self.size))
+            image = _centre(image, self.size, math.floor if self.floor else round)
         elif self.fit == "pad":
             scale = self.size / max(height, width)
             image = resize(image, max(round(height * scale), 1), max(round(width * scale), 1))
@@ -64,8 +79,8 @@ def _scaled(height: int, width: int, short: int) -> tuple[int, int]:
     return int(short * height / width), short
 
 
-def _centre(image: Tensor, size: int) -> Tensor:
-    top, left = (round((side - size) / 2) for side in image.shape[-2:])
+def _centre(image: Tensor, size: int, whole: Callable[[float], int]) -> Tensor:
+    top, left = (whole((side - size) / 2) for side in image.shape[-2:])
     return image[..., top : top + size, left : left + size]
 
 

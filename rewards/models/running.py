@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 from torch.utils.checkpoint import checkpoint
 
-_HALF_SCALE = 4096.0
+_HALF_PEAK = 16.0
+
+Answer = TypeVar("Answer", Tensor, tuple[Tensor, ...])
 
 
 def recompute(layers: Iterable[nn.Module]) -> None:
@@ -28,18 +32,22 @@ def _recomputed(forward: Callable, *arguments, **keywords):
     )
 
 
-def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Answer]) -> Answer:
     """`compute(image)` where the weights are and in their precision; in and out as `image` is.
 
-    The answer is fp32 at least. Where the weights are fp16, the gradient is large on its way
-    through them: d(score)/d(pixel) is often below fp16's smallest number.
+    The answer, one tensor or several, is fp32 at least. Where the weights are fp16, the gradient
+    is scaled on its way through them: d(score)/d(pixel) is often below fp16's smallest number.
     """
     weight = next(network.parameters())
-    scale = _HALF_SCALE if weight.dtype == torch.float16 else 1.0
-    given = _ScaleGradient.apply(image, 1 / scale).to(weight.device, weight.dtype)
-    answer = compute(given).to(image.device)
-    answer = answer.to(torch.promote_types(image.dtype, torch.float32))
-    return _ScaleGradient.apply(answer, scale)
+    scale = _Scale()
+    half = weight.dtype == torch.float16
+    given = _ScaledIn.apply(image, scale) if half else image
+    answer = compute(given.to(weight.device, weight.dtype))
+    parts = (answer,) if isinstance(answer, Tensor) else answer
+    precision = torch.promote_types(image.dtype, torch.float32)
+    parts = tuple(part.to(image.device).to(precision) for part in parts)
+    parts = _ScaledOut.apply(scale, *parts) if half else parts
+    return parts[0] if isinstance(answer, Tensor) else parts
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -47,15 +55,40 @@ def unit(vectors: Tensor) -> Tensor:
     return normalize(vectors, dim=-1)
 
 
-class _ScaleGradient(torch.autograd.Function):
-    """Its argument; the gradient is multiplied."""
+class _Scale:
+    """What the gradient is multiplied by between `_ScaledOut` and `_ScaledIn`: a power of two."""
 
+    factor = 1.0
+
+    def fit(self, gradients: Iterable[Tensor]) -> None:
+        """Such that the largest number comes to about `_HALF_PEAK`."""
+        peak = max((float(gradient.abs().amax()) for gradient in gradients), default=0.0)
+        usable = 0 < peak < math.inf
+        self.factor = 2.0 ** round(math.log2(_HALF_PEAK / peak)) if usable else 1.0
+
+
+class _ScaledIn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tensor: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor
-        return tensor.view_as(tensor)
+    def forward(ctx, image: Tensor, scale: _Scale) -> Tensor:
+        ctx.scale = scale
+        return image.view_as(image)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient * ctx.factor, None
+        return gradient / ctx.scale.factor, None
+
+
+class _ScaledOut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, scale: _Scale, *answers: Tensor) -> tuple[Tensor, ...]:
+        ctx.scale = scale
+        ctx.set_materialize_grads(False)
+        return tuple(answer.view_as(answer) for answer in answers)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        ctx.scale.fit(gradient for gradient in gradients if gradient is not None)
+        factor = ctx.scale.factor
+        return None, *(None if one is None else one * factor for one in gradients)

@@ -1,0 +1,67 @@
+"""What every image encoder offers to rewards, whoever made its network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from ...dno.sharing import once
+from .preprocess import Preprocess
+from .running import unit
+
+_DEPTHS = (0.25, 0.5, 0.75)  # of the layers whose patches tell the style
+
+
+class VisionEncoder(nn.Module):
+    """A vision transformer. A subclass sets `family` and `preprocess`, and writes `see`.
+
+    family: "clip", "siglip" or "dinov2", for what was trained on one of them.
+    pooled: whether its embedding is the one that it was trained for, not a mean of its patches.
+    """
+
+    title = "vision encoder"
+    tokenizer_name: str | None = None
+    tokenizer = None
+    family = ""
+    pooled = True
+    preprocess: Preprocess
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """D, the length of an embedding."""
+        raise NotImplementedError
+
+    def image_embed(self, image: Tensor, preprocess: Preprocess | None = None) -> Tensor:
+        """(B,3,H,W) in [0,1] -> (B,D) of unit length, fp32."""
+        return unit(self._seen(image, preprocess)[0])
+
+    def patches(self, image: Tensor) -> tuple[Tensor, ...]:
+        """(B,3,H,W) in [0,1] -> (B,N,C), fp32, of layers at a quarter, a half, three quarters."""
+        return self._seen(image, None)[1:]
+
+    def _seen(self, image: Tensor, preprocess: Preprocess | None) -> tuple[Tensor, ...]:
+        preprocess = preprocess or self.preprocess
+        return once((id(self), preprocess), image, lambda given: self.see(preprocess(given)))
+
+
+@contextmanager
+def collecting(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Within, the middle layers' outputs (B,N,C) are put into the list, in order."""
+    places = sorted({max(round(len(layers) * depth), 1) - 1 for depth in _DEPTHS})
+    found: list[Tensor] = []
+
+    def keep(layer, arguments, output) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [layers[place].register_forward_hook(keep) for place in places]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,130 @@
+"""Image encoders and aesthetic predictors of small width: see tiny_models.py."""
+
+import torch
+from comfy import clip_model, clip_vision, model_patcher, ops
+from comfy.image_encoders import dino2
+from torch import nn
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+    SiglipVisionModel,
+)
+
+from .random_weights import randomise
+
+CLIP_VISION = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 1,
+    "image_size": 32, "patch_size": 8, "hidden_act": "quick_gelu", "projection_dim": 32,
+}  # fmt: skip
+SIGLIP_VISION = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 1,
+    "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+SIGLIP_TEXT = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 1,
+    "vocab_size": 512, "max_position_embeddings": 16,
+}  # fmt: skip
+DINOV2 = {
+    "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 1, "patch_size": 14,
+    "image_size": 56, "layer_norm_eps": 1e-6,
+}  # fmt: skip
+
+
+def seeded(make):
+    """What `make` makes, with random weights of its own in every layer."""
+    torch.manual_seed(0)
+    return randomise(make().eval())
+
+
+def original_clip_vision(**sizes):
+    config = CLIPVisionConfig(**CLIP_VISION | sizes)
+    return seeded(lambda: CLIPVisionModelWithProjection(config))
+
+
+def original_siglip(**sizes):
+    config = SiglipConfig(text_config=SIGLIP_TEXT, vision_config=SIGLIP_VISION | sizes)
+    return seeded(lambda: SiglipModel(config))
+
+
+def original_siglip_vision(**sizes):
+    config = original_siglip(**sizes).config.vision_config
+    return seeded(lambda: SiglipVisionModel(config))
+
+
+def original_dinov2(**sizes):
+    network = seeded(lambda: Dinov2Model(Dinov2Config(**DINOV2 | sizes)))
+    with torch.no_grad():
+        network.embeddings.position_embeddings.normal_(std=0.5)
+    return network
+
+
+class LAIONHead(nn.Module):
+    """Sizes from the encoder's width; names as in sac+logos+ava1-l14-linearMSE."""
+
+    def __init__(self, width, sizes=(48, 32, 16, 8)):
+        super().__init__()
+        ends = [width, *sizes, 1]
+        linear = [nn.Linear(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        drops = [nn.Dropout(0.2), nn.Dropout(0.2), nn.Dropout(0.1)]
+        parts = [layer for pair in zip(linear, drops, strict=False) for layer in pair]
+        self.layers = nn.Sequential(*parts, *linear[3:])
+
+    def forward(self, embed):
+        return self.layers(embed)
+
+
+def v25_head(width, sizes=(48, 32, 16, 8)):
+    """Names as in aesthetic_predictor_v2_5.pth."""
+    ends = [width, *sizes, 1]
+    linear = [nn.Linear(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    parts = [part for layer in linear for part in (layer, nn.Dropout(0.5))][:-1]
+    return nn.ModuleDict({"scoring_head": nn.Sequential(*parts)})
+
+
+def prefixed(**parts):
+    """Of several networks by prefix ("clip__" for "clip.") one state dict."""
+    return {
+        f"{prefix.replace('__', '.')}{name}": tensor
+        for prefix, network in parts.items()
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def tiny_aesthetic():
+    """As RE-N-Y/laion-aesthetic has its weights."""
+    return prefixed(clip__=original_clip_vision(), mlp__=seeded(lambda: LAIONHead(32)))
+
+
+def host_vision(kind: str, dtype=torch.float32) -> clip_vision.ClipVisionModel:
+    """A CLIP_VISION of ComfyUI at small width: what it holds is made by ComfyUI's own classes."""
+    sizes = {"clip": CLIP_VISION, "siglip": SIGLIP_VISION, "dinov2": DINOV2}[kind]
+    config = {"num_channels": 3, "hidden_act": "gelu_pytorch_tanh", **sizes}
+    names = {"clip": "clip_vision_model", "siglip": "siglip_vision_model", "dinov2": "dinov2"}
+    config |= {"model_type": names[kind], "use_swiglu_ffn": False}
+    make = dino2.Dinov2Model if kind == "dinov2" else clip_model.CLIPVisionModelProjection
+    host = clip_vision.ClipVisionModel.__new__(clip_vision.ClipVisionModel)
+    host.model = make(config, dtype, torch.device("cpu"), ops.manual_cast).eval()
+    host.image_size = 518 if kind == "dinov2" else config["image_size"]
+    half = [0.5, 0.5, 0.5]
+    host.image_mean = half if kind == "siglip" else [0.48145466, 0.4578275, 0.40821073]
+    host.image_std = half if kind == "siglip" else [0.26862954, 0.26130258, 0.27577711]
+    host.return_all_hidden_states = kind == "siglip"
+    host.load_device = host.dtype = torch.device("cpu")
+    host.dtype = dtype
+    host.patcher = model_patcher.ModelPatcher(
+        host.model, load_device=host.load_device, offload_device=host.load_device
+    )
+    return host
+
+
+TINY = {
+    "CLIP vision": lambda: original_clip_vision().state_dict(),
+    "SigLIP": lambda: original_siglip().state_dict(),
+    "SigLIP vision": lambda: original_siglip_vision().state_dict(),
+    "DINOv2": lambda: original_dinov2().state_dict(),
+    "aesthetic predictor": tiny_aesthetic,
+}
