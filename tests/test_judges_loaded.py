@@ -83,6 +83,23 @@ def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     assert seen.grad.abs().sum() > 0
 
 
+def test_comfyui_moves_it_outside_of_inference_mode(folder):
+    write_lrm(folder)
+    network, modes = reward_models.load(folder / "lrm_sd15"), []
+    move = network._apply
+
+    def moved(*arguments, **named):
+        modes.append(torch.is_inference_mode_enabled())
+        return move(*arguments, **named)
+
+    network._apply = moved
+    with torch.inference_mode():
+        reward_models.bring_in(network)
+        management.unload_all_models()
+    assert len(modes) >= 2
+    assert not any(modes)
+
+
 @pytest.mark.parametrize("format", ["SD15", "SDXL"])
 def test_lrm_climbs_in_the_sampler_and_sees_the_latent_as_the_unet_made_it(format):
     model = tiny.unet()

@@ -29,10 +29,18 @@ PRECISIONS = {
 
 
 class WholePatcher(ModelPatcher):
-    """Moves a network as a whole: its layers are not ComfyUI's, which can stream theirs."""
+    """Moves a network as a whole: its layers are not ComfyUI's, which can stream theirs.
+
+    Nodes run in inference mode, and what is moved in it cannot be differentiated through.
+    """
 
     def load(self, *arguments, **keywords):
-        return super().load(*arguments[:1], **{**keywords, "full_load": True})
+        with torch.inference_mode(False), torch.no_grad():
+            return super().load(*arguments[:1], **{**keywords, "full_load": True})
+
+    def unpatch_model(self, *arguments, **keywords):
+        with torch.inference_mode(False), torch.no_grad():
+            return super().unpatch_model(*arguments, **keywords)
 
     def partially_unload(self, *arguments, **keywords) -> int:
         return 0
