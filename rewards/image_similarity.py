@@ -17,7 +17,7 @@ class ImageSimilarity:
 
     What is alike is what the encoder finds alike: subject and mood with CLIP and SigLIP, also pose
     and structure with DINOv2 (arXiv 2304.07193). Score: the cosine of the two pictures'
-    embeddings, at most 1; unrelated pictures have about 0.4 with CLIP L/14 and 0.1 with DINOv2. Of
+    embeddings, at most 1; unrelated pictures have about 0.5 with CLIP and 0.1 with DINOv2. Of
     several references the nearest counts.
     """
 
