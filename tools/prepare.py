@@ -25,6 +25,10 @@ PINS = {
     "private": ["transformers==4.57.3"],  # of the time of that ComfyUI
     "any": ["requests"],  # needed, and missing from some versions' own list
     "tests": ["pytest==9.2.0", "ruff==0.17.6", "diffusers==0.39.0"],
+    "originals": [  # of reward models, to compare with; their other needs are not used
+        *("imscore==0.0.11", "image-reward==1.5", "hpsv2==1.2.0", "t2v_metrics==3.0"),
+        *("open_clip_torch==3.3.0", "ftfy==6.3.1", "wcwidth==0.2.14", "timm==1.0.31"),
+    ],
 }
 PYTHONS = ((3, 10), (3, 14))  # with packages of the pinned torch
 OLDEST = (0, 3, 75)  # ComfyUI
@@ -149,6 +153,9 @@ def preparation(home: Home, tests: bool) -> Iterator[tuple]:
     yield "ComfyUI's packages", wanted, lambda: install_requirements(home, listed, pins)
     if tests:
         yield "tests' packages", digest(PINS["tests"]), lambda: home.pip("install", *PINS["tests"])
+        originals = PINS["originals"]
+        install = ("install", "--no-deps", *originals)  # they would change ComfyUI's own packages
+        yield "originals", digest(originals), lambda: home.pip(*install)
 
 
 def make_venv(home: Home) -> None:
