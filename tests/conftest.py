@@ -64,6 +64,12 @@ def demo_model(comfy):
 
 
 @pytest.fixture(scope="session")
+def demo_clip() -> Path:
+    """The file of the CLIP that was trained with the demo checkpoint, a reward model."""
+    return run.demo_clip(HOME)
+
+
+@pytest.fixture(scope="session")
 def server():
     """A client of a running ComfyUI server with the pack: submit, wait, object_info, interrupt."""
     if (ROOT / "demo" / "weights.safetensors").exists():

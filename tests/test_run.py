@@ -194,7 +194,11 @@ def test_the_server_writes_in_folders_of_ours_only(tree, tmp_path):
     assert given["--database-url"].startswith(f"sqlite:///{(home.root / 'demo').as_posix()}")
     assert given["--whitelist-custom-nodes"] == "ComfyUI-DNO"
     paths = json.loads((home.root / "demo" / "extra_model_paths.yaml").read_text())
-    assert paths["dno"]["base_path"] == str(home.root / "models")
+    assert paths["dno"] == {
+        "base_path": str(home.root / "models"),
+        "checkpoints": "checkpoints",
+        "reward_models": "reward_models",
+    }
     assert {path.name for path in tree.iterdir()} == {"comfyui_version.py", "custom_nodes"}
 
 

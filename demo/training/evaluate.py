@@ -3,7 +3,8 @@
     python -m demo.training.evaluate --comfyui PATH
 
 Loads through CheckpointLoaderSimple, CLIPTextEncode, KSampler (euler, simple) and VAEDecode. The
-prompts and seeds are fixed in advance. The figures come from the independent classifier.
+prompts and seeds are fixed in advance. The figures come from the independent classifier, and, for
+the demo's CLIP, from what it makes of the same pictures.
 """
 
 import argparse
@@ -16,9 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .. import reward_model
 from ..checkpoint import assemble
 from ..classifier import COLOUR_CLASSES, Classifier
 from ..vocabulary import BACKGROUNDS, COLOURABLE, COLOURS, CONCEPTS, prompt
+from .captions import Captions, tokenizer
+from .pictures import NATURAL, Labels
+from .views import shrink
+from .zero_shot import accuracy
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = ROOT / "demo" / "grid.png"
@@ -106,6 +112,18 @@ def judge(classifier: Classifier, tasks: list[Task], images: list[Tensor]) -> di
     return {name: sum(marks) / len(marks) for name, marks in right.items() if marks}
 
 
+def judge_clip(captions: Captions, tasks: list[Task], images: list[Tensor]) -> dict[str, float]:
+    """The same of the demo's CLIP, asked with plain sentences."""
+    network, _ = reward_model.stored()
+    labels = Labels(
+        torch.tensor([CONCEPTS.index(task.concept) for task in tasks]),
+        torch.tensor([COLOURS.index(t.colour) + 1 if t.colour else NATURAL for t in tasks]),
+        torch.tensor([BACKGROUNDS.index(t.background) if t.background else 0 for t in tasks]),
+    )
+    figures = accuracy(network, captions, shrink(torch.cat(images).clone()), labels)
+    return figures if tasks[0].background else {"concept": figures["concept"]}
+
+
 def save_grid(tasks: list[Task], images: list[Tensor], path: Path, columns: int = 8) -> None:
     """The pictures under each other, each with its prompt."""
     from PIL import Image, ImageDraw
@@ -133,7 +151,10 @@ def main() -> None:
     for title, tasks in (("plain", plain), ("coloured, on a colour", coloured)):
         images = [host.draw(task.prompt, SEED + i) for i, task in enumerate(tasks)]
         figures = judge(classifier, tasks, images)
-        print(title, len(tasks), {name: round(share, 3) for name, share in figures.items()})
+        clip = judge_clip(Captions(tokenizer(arguments.comfyui)), tasks, images)
+        for judge_name, shares in (("classifier", figures), ("CLIP", clip)):
+            rounded = {name: round(share, 3) for name, share in shares.items()}
+            print(f"{title} {len(tasks)}, {judge_name}: {rounded}")
         save_grid(tasks, images, arguments.grid if tasks is coloured else arguments.plain_grid)
     for index, text in enumerate(STRANGE_PROMPTS):
         image = host.draw(text, SEED + index)
