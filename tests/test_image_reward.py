@@ -107,6 +107,18 @@ def test_the_prompt_matters_and_its_padding_does_not(model):
     torch.testing.assert_close(alone, fox, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_scores_and_climbs_alike(original, model, dtype):
+    gradients, scores = [], []
+    for network in (model, loaded(original.state_dict()).to(dtype)):
+        image = picture(1, 224, 224).requires_grad_()
+        score = ImageReward(network, PROMPT)(image)
+        gradients += torch.autograd.grad(score.sum(), image)
+        scores.append(score)
+    torch.testing.assert_close(*scores, rtol=0.02, atol=0.02)
+    assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
+
+
 def test_names_and_shapes_of_the_published_size_fit(tmp_path):
     published = {
         "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12,

@@ -99,6 +99,18 @@ def test_places_stay_exact_in_half_precision(original, model):
     torch.testing.assert_close(half.cross.turns, model.cross.turns, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_scores_and_climbs_alike(original, model, dtype):
+    gradients, scores = [], []
+    for network in (model, loaded(original.state_dict()).to(dtype)):
+        image = picture(1, 224, 224).requires_grad_()
+        score = MPS(network, PROMPT)(image)
+        gradients += torch.autograd.grad(score.sum(), image)
+        scores.append(score)
+    torch.testing.assert_close(*scores, rtol=0.02, atol=0.02)
+    assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
+
+
 def test_names_and_shapes_of_the_published_size_fit():
     huge = CLIPConfig(
         text_config={
