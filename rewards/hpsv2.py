@@ -30,5 +30,5 @@ class HPSv2:
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        whole = replace(self.model.preprocess, fit="pad")
+        whole = replace(self.model.preprocess, fit="pad", overshoot=True)
         return (self.model.image_embed(image, whole) * self._text.to(image)).sum(dim=1)

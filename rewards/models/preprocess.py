@@ -1,7 +1,7 @@
 """From a picture to what an encoder sees: as its original does it, but with a gradient.
 
 Originals resize 8-bit pictures with Pillow. Here nothing is rounded; torch's antialiased bicubic
-has Pillow's kernel (a = -0.5), and as there what overshoots [0,1] is cut off.
+has Pillow's kernel (a = -0.5), and as there what overshoots [0,1] is cut off, pass by pass.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Preprocess:
     short: for "crop", what the shorter side is made before the cut, where that is not `size`.
     floor: for "crop", an odd margin is smaller at the top and left, as transformers cuts; without
     it, halves are rounded to even, as torchvision cuts.
+    overshoot: whether what resizing takes beyond [0,1] stays, as where floats are resized (HPSv2).
     """
 
     size: int = 224
@@ -41,6 +42,7 @@ class Preprocess:
     std: tuple[float, float, float] = CLIP_STD
     short: int | None = None
     floor: bool = False
+    overshoot: bool = False
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -52,24 +54,32 @@ class Preprocess:
     def _prepare(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         if self.fit == "crop":
-            image = resize(image, *_scaled(height, width, self.short or self.size))
-            image = _centre(image, self.size, math.floor if self.floor else round)
+            size = _scaled(height, width, self.short or self.size)
         elif self.fit == "pad":
             scale = self.size / max(height, width)
-            image = resize(image, max(round(height * scale), 1), max(round(width * scale), 1))
-            image = _fill(image, self.size)
+            size = max(round(height * scale), 1), max(round(width * scale), 1)
         else:
-            image = resize(image, self.size, self.size)
+            size = self.size, self.size
+        image = resize(image, *size, overshoot=self.overshoot)
+        if self.fit == "crop":
+            image = _centre(image, self.size, math.floor if self.floor else round)
+        elif self.fit == "pad":
+            image = _fill(image, self.size)
         mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
         return (image - mean) / std
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """(B,3,H,W) -> (B,3,height,width), bicubic with antialiasing, held in [0,1]."""
-    if (height, width) == tuple(image.shape[-2:]):
-        return image
-    image = interpolate(image, (height, width), mode="bicubic", align_corners=False, antialias=True)
-    return image.clamp(0, 1)
+def resize(image: Tensor, height: int, width: int, overshoot: bool = False) -> Tensor:
+    """(B,3,H,W) -> (B,3,height,width), bicubic with antialiasing.
+
+    First in width, then in height, and held in [0,1] after each as by Pillow, unless `overshoot`.
+    (Pillow 13 begins with the height of very tall pictures; the originals are older.)
+    """
+    for size in ((image.shape[2], width), (height, width)):
+        if size != tuple(image.shape[2:]):
+            image = interpolate(image, size, mode="bicubic", align_corners=False, antialias=True)
+            image = image if overshoot else image.clamp(0, 1)
+    return image
 
 
 def _scaled(height: int, width: int, short: int) -> tuple[int, int]:
@@ -85,5 +95,6 @@ def _centre(image: Tensor, size: int, whole: Callable[[float], int]) -> Tensor:
 
 
 def _fill(image: Tensor, size: int) -> Tensor:
+    """Black around it, where a side is shorter than `size`."""
     rows, columns = (size - side for side in image.shape[-2:])
     return pad(image, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
