@@ -97,7 +97,7 @@ def tiny_hpsv3():
 
 
 UNET_SIZES = {
-    "sample_size": 8, "cross_attention_dim": 48, "attention_head_dim": 8, "norm_num_groups": 8,
+    "sample_size": 8, "cross_attention_dim": 48, "attention_head_dim": 1, "norm_num_groups": 8,
     "block_out_channels": (16, 32, 32, 32),
 }  # fmt: skip
 XL_SIZES = {

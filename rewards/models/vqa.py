@@ -99,7 +99,7 @@ class VQA(nn.Module):
         return once((id(self), "features"), image, compute)
 
     def _features(self, pixels: Tensor) -> Tensor:
-        seen = self.network.vision.vision_model(pixel_values=pixels).last_hidden_state
+        seen = self.network.vision(pixel_values=pixels).last_hidden_state
         return self.network.projector(seen[:, 1:])
 
     def _logits(self, features: Tensor, before: Tensor, after: Tensor, answer: Tensor) -> Tensor:
