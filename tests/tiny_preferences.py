@@ -23,19 +23,25 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from transformers import (
     BertConfig,
     BertTokenizer,
-    BertTokenizerFast,
     CLIPConfig,
     modeling_utils,
     pytorch_utils,
 )
 
+from ComfyUI_DNO.nodes.host import tokenizers
+
 from .random_weights import randomise
 
+_LETTERS = string.ascii_lowercase
+VOCABULARY = (
+    *("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_LETTERS, *(f"##{c}" for c in _LETTERS)),
+    *(".", ",", "-", "two", "red", "fox", "##es", "under", "a", "tree"),
+)
 VIT_SIZES = {"embed_dim": 128, "depth": 2, "num_heads": 2}
 BERT_SIZES = {
-    "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 160, "pad_token_id": 0,
+    "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": len(VOCABULARY) + 2,
     "max_position_embeddings": 64, "layer_norm_eps": 1e-12, "add_cross_attention": True,
-    "hidden_act": "gelu", "type_vocab_size": 2,
+    "hidden_act": "gelu", "type_vocab_size": 2, "pad_token_id": 0,
 }  # fmt: skip
 CROSS_SIZES = {"dim": 32, "layer_num": 2, "heads": 2, "dim_head": 16}
 
@@ -45,17 +51,15 @@ _MOVED = ("apply_chunking_to_forward", "find_pruneable_heads_and_indices", "prun
 
 def write_vocabulary(path: Path) -> None:
     """A small vocab.txt, made like that of bert-base-uncased."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = string.ascii_lowercase
-    words = ["two", "red", "fox", "##es", "under", "a", "tree"]
-    every = [*special, *letters, *(f"##{letter}" for letter in letters), ".", ",", "-", *words]
-    path.write_text("\n".join(every), encoding="utf-8")
+    path.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
 
 
-def bert_tokenizer(kind=BertTokenizerFast):
+def bert_tokenizer(kind=None):
+    """Our own, or one of transformers, with those words."""
     with TemporaryDirectory() as folder:
-        write_vocabulary(Path(folder) / "vocab.txt")
-        return kind(vocab_file=f"{folder}/vocab.txt", do_lower_case=True)
+        file = Path(folder) / "vocab.txt"
+        write_vocabulary(file)
+        return kind(file) if kind else tokenizers.bert_tokenizer(file, len(VOCABULARY))
 
 
 @contextmanager

@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import comfy.utils
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
 from torch import nn
 from transformers import (
     AutoTokenizer,
-    BertTokenizerFast,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     Qwen2Tokenizer,
     T5TokenizerFast,
 )
@@ -22,6 +27,7 @@ _SHIPPED = {
 }
 _ALWAYS = ("t5", "qwen2")  # reading a folder's own may need packages that ComfyUI lacks
 _BERT = "vocab.txt"
+_SPECIAL = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
 
 
 def tokenizer_of(network: nn.Module, path: Path):
@@ -46,12 +52,31 @@ def tokenizer_of(network: nn.Module, path: Path):
     )
 
 
-def _bert(network: nn.Module, path: Path) -> BertTokenizerFast:
+def _bert(network: nn.Module, path: Path) -> PreTrainedTokenizerFast:
     shared = path.parent / "bert-base-uncased" / _BERT
     for place in (path / _BERT, path.with_suffix(f".{_BERT}"), shared):
         if place.is_file():
-            return BertTokenizerFast(vocab_file=str(place), do_lower_case=True)
+            return bert_tokenizer(place, network.vocabulary)
     raise FileNotFoundError(
         f"{network.title} reads prompts with BERT's words: get {_BERT} from "
         f"huggingface.co/google-bert/bert-base-uncased and put it at {shared}."
     )
+
+
+def bert_tokenizer(file: Path, size: int) -> PreTrainedTokenizerFast:
+    """Of bert-base-uncased, from its words; transformers 4 and 5 take them in different ways.
+
+    Raises ValueError if the file has not `size` words, or has no special ones.
+    """
+    lines = file.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    words = {word: number for number, word in enumerate(lines)}
+    if len(lines) != size or not {*_SPECIAL.values()} <= words.keys():
+        raise ValueError(
+            f"{file.name} does not hold the {size} words of BERT: get it from "
+            "huggingface.co/google-bert/bert-base-uncased."
+        )
+    made = Tokenizer(WordPiece(words, unk_token=_SPECIAL["unk_token"]))
+    made.normalizer, made.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+    ends = ((_SPECIAL[end], words[_SPECIAL[end]]) for end in ("sep_token", "cls_token"))
+    made.post_processor = BertProcessing(*ends)
+    return PreTrainedTokenizerFast(tokenizer_object=made, **_SPECIAL)

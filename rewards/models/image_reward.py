@@ -60,6 +60,11 @@ class ImageRewardModel(nn.Module):
         state, sizes = _renamed(state)
         return cls(assemble(lambda: _Parts(vision, text, sizes), state, cls.title))
 
+    @property
+    def vocabulary(self) -> int:
+        """How many words its tokenizer has; two more were added in training, and are not used."""
+        return self.network.text.config.vocab_size - 2
+
     @torch.no_grad()
     def tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(1,35) token numbers, and 1 where there is one; what is beyond is cut off."""
