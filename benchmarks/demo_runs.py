@@ -79,8 +79,8 @@ class Demo:
         with torch.inference_mode():
             return nodes.CLIPTextEncode().encode(self.clip, prompt)[0]
 
-    def align(self, job: Job):
-        """The history of the DNO Sampler on one job."""
+    def align(self, job: Job, reward=None, gradient=None):
+        """The history of the DNO Sampler on one job; a reward or gradient given is used instead."""
         import torch
 
         from ComfyUI_DNO import regularizers, rewards
@@ -88,7 +88,9 @@ class Demo:
         from ComfyUI_DNO.dno.objective import Weighted
         from ComfyUI_DNO.nodes.sampler import DNOSampler
 
-        reward = getattr(rewards, job.reward)(**job.reward_fields)
+        reward = reward or getattr(rewards, job.reward)(**job.reward_fields)
+        if gradient is None and job.gradient:
+            gradient = Estimated(**job.gradient)
         kept = {n: Weighted(w, getattr(regularizers, n)()) for n, w in job.regularizers}
         with torch.inference_mode():
             return DNOSampler.execute(
@@ -107,7 +109,7 @@ class Demo:
                 job.iterations,
                 job.learning_rate,
                 kept or None,
-                gradient=Estimated(**job.gradient) if job.gradient else None,
+                gradient=gradient,
             )[1]
 
     def run(self, job: Job) -> Outcome:

@@ -24,6 +24,7 @@ from .objective import Objective
 
 METHODS = ("hybrid-2", "hybrid-1", "zeroth order")
 SCALES = ("calibrated", "unit", "none")
+USUAL = {"hybrid-1": 512}  # samples; 8 for the methods that sample each of them
 Sample = tuple[Tensor, Tensor | None]  # a picture and its latent
 
 
@@ -43,10 +44,17 @@ class Estimated:
             "and needs no extra sampling; zeroth order is the baseline without any gradient.",
         ),
     ] = "hybrid-2"
-    mu: Annotated[float, Range(0.0001, 1.0, 0.001, "Size of the perturbations.")] = 0.03
+    mu: Annotated[float, Range(0.0001, 1.0, 0.001, "Size of the perturbations.")] = 0.1
     samples: Annotated[
-        int, Range(1, 4096, 1, "Perturbed pictures per iteration: more are steadier and slower.")
-    ] = 16
+        int,
+        Range(
+            0,
+            4096,
+            1,
+            "Perturbed pictures per iteration: more are steadier and slower. 0: 8, or 512 with "
+            "hybrid-1, whose pictures need no sampling.",
+        ),
+    ] = 0
     antithetic: Annotated[
         bool, Switch("Perturb in pairs of opposite direction, which cancels the curvature.")
     ] = True
@@ -157,7 +165,9 @@ class Estimated:
 
     @property
     def _pairs(self) -> int:
-        return max(1, self.samples // 2) if self.antithetic else self.samples
+        """How many directions: pairs if antithetic."""
+        samples = self.samples or USUAL.get(self.method, 8)
+        return max(1, samples // 2) if self.antithetic else samples
 
     def _neighbours(self, point: Point):
         """(xi, samples) for each perturbation of the noise, sampled `at_once` at a time."""
