@@ -6,20 +6,22 @@ A network that ComfyUI manages carries its ModelPatcher as `patcher`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import comfy.model_management as management
-import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...rewards.models import build
-from ...rewards.models.files import SUFFIXES, is_folder, read
+from ...rewards.models.files import read
+from .reward_folders import FOLDER, folders, names
+from .reward_folders import place_of as find
 from .tokenizers import tokenizer_of
 
-FOLDER = "reward_models"
+__all__ = ["FOLDER", "PRECISIONS", "bring_in", "find", "folders", "load", "names", "networks_in"]
+
 PRECISIONS = {
     "automatic": None,
     "fp32": torch.float32,
@@ -46,54 +48,44 @@ class WholePatcher(ModelPatcher):
         return 0
 
 
-def folders() -> list[Path]:
-    """Where reward models are: models/reward_models and what extra_model_paths.yaml adds."""
-    own = str(Path(folder_paths.models_dir) / FOLDER)
-    folder_paths.add_model_folder_path(FOLDER, own)
-    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]
-
-
-def names() -> list[str]:
-    """Files with weights, and folders of Hugging Face, in the folders and below."""
-    found: set[str] = set()
-    for root in folders():
-        for path in root.rglob("*") if root.is_dir() else ():
-            inside = any(is_folder(parent) for parent in _between(path, root))
-            file = path.is_file() and path.suffix in SUFFIXES
-            if not inside and (file or is_folder(path)):
-                found.add(path.relative_to(root).as_posix())
-    return sorted(found)
-
-
-def _between(path: Path, root: Path) -> Iterator[Path]:
-    """The folders above `path`, up to `root` and without it."""
-    for parent in path.parents:
-        if parent == root:
-            return
-        yield parent
-
-
-def find(name: str) -> Path:
-    """The file or folder of that name. Raises FileNotFoundError."""
-    for root in folders():
-        path = (root / name).resolve()
-        if path.is_relative_to(root.resolve()) and path.exists():
-            return path
-    raise FileNotFoundError(f"{name} is not in {folders()[0]}.")
-
-
 def load(path: Path, precision: torch.dtype | None = None) -> nn.Module:
-    """The network of a file or folder, under ComfyUI's management; in half precision on a GPU."""
+    """The network of a file or folder, under ComfyUI's management; in half precision on a GPU.
+
+    Raises FileNotFoundError or ValueError, one sentence that names the file.
+    """
     with torch.inference_mode(False), torch.no_grad():
-        stored = read(path)
-        network = build(stored)
+        network = build(read(path))
         network.tokenizer = tokenizer_of(network, path)
         device = management.get_torch_device()
-        network.to(precision or _precision(network, device))
+        _cast(network, precision or _precision(network, device), path.name)
     network.patcher = WholePatcher(
         network, load_device=device, offload_device=management.unet_offload_device()
     )
     return network
+
+
+def _cast(network: nn.Module, dtype: torch.dtype, name: str) -> None:
+    """Weights one after the other, so that no more memory is held than for the larger of both.
+
+    Buffers that no file holds, such as tables of angles, stay as exact as they were made.
+    """
+    own = {id(tensor): (weight, tensor) for weight, tensor in _stored(network)}
+    done: dict[tuple, torch.Tensor] = {}  # weights that share their memory go on sharing it
+    for weight, tensor in own.values():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if key not in done:
+            done[key] = tensor.data.to(dtype)
+        tensor.data = done[key]
+        if tensor.numel() and not all(bound.isfinite() for bound in tensor.data.aminmax()):
+            raise ValueError(
+                f"{name} holds numbers in {weight} that are none, or too large for "
+                f"{str(dtype).removeprefix('torch.')}: download it again, or choose fp32."
+            )
+
+
+def _stored(network: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    held = network.state_dict(keep_vars=True)
+    return [(name, tensor) for name, tensor in held.items() if tensor.is_floating_point()]
 
 
 def _precision(network: nn.Module, device: torch.device) -> torch.dtype:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from .aesthetic import AestheticHead
 from .building import without_prefix
@@ -31,6 +31,7 @@ MODELS = (
 )
 """Every architecture, the more special ones first."""
 
+_MISFITS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ZeroDivisionError)
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")
 
 
@@ -45,9 +46,22 @@ def build(stored: Stored) -> nn.Module:
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         for architecture in MODELS:
             if architecture.matches(shapes):
-                return architecture.build(state, stored.config or None)
+                return _built(architecture, state, stored)
     known = ", ".join(architecture.title for architecture in MODELS)
     raise ValueError(
         f"{stored.path.name} is not a reward model that is known here: {known}. "
         f"Its first weight is {next(iter(stored.tensors), 'missing')}."
     )
+
+
+def _built(architecture: type[nn.Module], state: dict[str, Tensor], stored: Stored) -> nn.Module:
+    try:
+        return architecture.build(state, stored.config or None)
+    except ValueError as error:
+        raise ValueError(f"{stored.path.name}: {error}") from None
+    except _MISFITS as error:  # weights or settings that no network of this kind has
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"{stored.path.name} does not fit together as a {architecture.title} "
+            f"({type(error).__name__}: {reason}): get the published file."
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,13 @@ _WHOLE = (
 )
 _SHARDED = tuple(f"{name}.index.json" for name in _WHOLE)
 _REST = "state_dict.pt"  # of a model whose parts have folders: what is in none of them
+FOLDER_MARKS = ("config.json", _REST)  # one of them is in every folder that is_folder knows
 _AS_SAFETENSORS = {"trainer.models.clip_model": "RE-N-Y/mpsv1"}  # of published code: where else
+_CODE = ("nsupported global", "nsupported GLOBAL", "Unsupported class", "TorchScript", "Can only")
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, zipfile.BadZipFile),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+)
 _NESTED = ("state_dict", "model_state_dict", "model", "module")
 
 
@@ -87,7 +94,10 @@ def _parts(folder: Path) -> list[Path]:
         if (folder / name).is_file():
             return [folder / name]
     index = next(folder / name for name in _SHARDED if (folder / name).is_file())
-    names = sorted(set(_json(index).get("weight_map", {}).values()))
+    named = _json(index).get("weight_map")
+    names = sorted(map(str, set(named.values()))) if isinstance(named, Mapping) else []
+    if any(Path(name).name != name or "\\" in name for name in names):
+        raise ValueError(f"{index.name} of {folder.name} names files elsewhere, and is not read.")
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking or not names:
         what = lacking[0] if lacking else "a part of the weights"
@@ -106,12 +116,14 @@ def _json(path: Path) -> dict:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
+    """Mapped from the disk: a tensor's bytes are read when they are used."""
+    if path.suffix.lower() == ".safetensors":
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise ValueError(
-                f"{path.name} is damaged or no safetensors file ({error}): download it again."
+                f"{path.name} is damaged or no safetensors file ({_first(error)}): download it "
+                "again."
             ) from None
     found = _unpickle(path)
     for name in _NESTED:
@@ -125,17 +137,25 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> object:
+    """Numbers and containers alone: a pickle that names any code is refused before it is run."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        if "nsupported" in str(error):  # a class, a function or an opcode that weights do not need
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except _UNREADABLE as error:
+        if any(sign in str(error) for sign in _CODE):
             where = [f" from {w}" for code, w in _AS_SAFETENSORS.items() if code in str(error)]
             raise ValueError(
                 f"{path.name} holds more than weights (pickled code), and was not run: get it as "
                 f"safetensors{''.join(where)}."
             ) from None
-        raise ValueError(f"{path.name} is damaged ({_first(error)}): download it again.") from None
+        raise ValueError(
+            f"{path.name} is damaged or no file of weights ({_first(error)}): download it again."
+        ) from None
 
 
 def _first(error: Exception) -> str:
+    """The first line of torch's reason, without its advice to run what a pickle holds."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "no pickle of weights"
     return (str(error).splitlines() or [type(error).__name__])[0]
