@@ -73,16 +73,17 @@ def plain_node(cls: type, kind: str, socket: type[io.ComfyTypeIO]) -> type[io.Co
     return _node(cls, kind, socket, lambda built: built)
 
 
-def words(name: str) -> str:
-    """`LowFrequencyLayout` -> `Low Frequency Layout`, `JPEGSize` -> `JPEG Size`, `HPSv3` alone."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z](?!v\d)[a-z])", " ", name)
+def words(cls: type) -> str:
+    """`LowFrequencyLayout` -> `Low Frequency Layout`, `JPEGSize` -> `JPEG Size`; or its `title`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", cls.__name__)
+    return vars(cls).get("title", spaced)
 
 
 def term_name(cls: type) -> str:
     """The plain name of a term in plots and reports: `low frequency layout`, `JPEG size`."""
-    return " ".join(
-        word if word[:2].isupper() else word.lower() for word in words(cls.__name__).split()
-    )
+    if "title" in vars(cls):
+        return words(cls)
+    return " ".join(word if word.isupper() else word.lower() for word in words(cls).split())
 
 
 def _term(cls: type) -> Callable[..., dict[str, Weighted]]:
@@ -109,7 +110,7 @@ def _node(
     """
     described = fields_of(cls)
     fields = [_input(cls, name, *described[name]) for name in described]
-    node_id, title = f"DNO{cls.__name__}{kind}", f"{words(cls.__name__)} {kind}"
+    node_id, title = f"DNO{cls.__name__}{kind}", f"{words(cls)} {kind}"
 
     class Node(io.ComfyNode):
         @classmethod

@@ -23,6 +23,7 @@ class HPSv3:
     ]
     prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
     differentiable = True
+    title = "HPSv3"
 
     def __post_init__(self) -> None:
         check_fields(self)

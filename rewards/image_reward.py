@@ -24,6 +24,7 @@ class ImageReward:
     ]
     prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
     differentiable = True
+    title = "ImageReward"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -22,6 +22,7 @@ class PickScore:
     ]
     prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
     differentiable = True
+    title = "PickScore"
 
     def __post_init__(self) -> None:
         check_fields(self)

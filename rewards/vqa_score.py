@@ -34,6 +34,7 @@ class VQAScore:
         str, Text(help="What is asked, to be answered with Yes; {} is where the prompt goes.")
     ] = 'Does this figure show "{}"? Please answer yes or no.'
     differentiable = True
+    title = "VQAScore"
 
     def __post_init__(self) -> None:
         check_fields(self)

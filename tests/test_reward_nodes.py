@@ -184,10 +184,11 @@ def test_the_layout_of_images_goes_there_and_back():
 
 
 def test_names_are_split_into_words():
-    assert bridge.words("BlackAndWhite") == "Black And White"
-    assert bridge.words("JPEGSize") == "JPEG Size"
-    assert bridge.words("HPSv3") == "HPSv3"
-    assert bridge.term_name(type("JPEGSize", (), {})) == "JPEG size"
+    size = type("JPEGSize", (), {})
+    assert bridge.words(type("BlackAndWhite", (), {})) == "Black And White"
+    assert (bridge.words(size), bridge.term_name(size)) == ("JPEG Size", "JPEG size")
+    named = type("PickScore", (), {"title": "PickScore"})
+    assert (bridge.words(named), bridge.term_name(named)) == ("PickScore", "PickScore")
 
 
 def test_keywords_that_this_comfyui_does_not_know_are_dropped():
