@@ -54,6 +54,8 @@ class DNOLoadRewardModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str, precision: str = "automatic") -> io.NodeOutput:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision}: choose one of {', '.join(PRECISIONS)}.")
         network = load(place_of(name), PRECISIONS[precision])
         weights = sum(weight.numel() for weight in network.parameters())
         say(f"{network.title}, {weights / 1e6:.0f} million weights")

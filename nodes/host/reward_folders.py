@@ -68,7 +68,7 @@ def _walk(folder: Path, read: dict[Path, int], above: frozenset[str]) -> Iterato
     if real in above:
         return
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError:
         return
     if any(entry.name in FOLDER_MARKS for entry in entries) and is_folder(folder):

@@ -31,7 +31,6 @@ MODELS = (
 )
 """Every architecture, the more special ones first."""
 
-_MISFITS = (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ZeroDivisionError)
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")
 
 
@@ -57,10 +56,12 @@ def build(stored: Stored) -> nn.Module:
 def _built(architecture: type[nn.Module], state: dict[str, Tensor], stored: Stored) -> nn.Module:
     try:
         return architecture.build(state, stored.config or None)
-    except ValueError as error:
-        raise ValueError(f"{stored.path.name}: {error}") from None
-    except _MISFITS as error:  # weights or settings that no network of this kind has
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # of weights or settings that no network of this kind has
         reason = (str(error).splitlines() or [""])[0]
+        if isinstance(error, ValueError) and reason.endswith("."):
+            raise ValueError(f"{stored.path.name}: {reason}") from None
         raise ValueError(
             f"{stored.path.name} does not fit together as a {architecture.title} "
             f"({type(error).__name__}: {reason}): get the published file."
