@@ -1,8 +1,11 @@
 """Image encoders and aesthetic predictors of small width: see tiny_models.py."""
 
+import json
+import tempfile
+from pathlib import Path
+
 import torch
-from comfy import clip_model, clip_vision, model_patcher, ops
-from comfy.image_encoders import dino2
+from comfy import clip_vision
 from torch import nn
 from transformers import (
     CLIPVisionConfig,
@@ -13,6 +16,8 @@ from transformers import (
     SiglipModel,
     SiglipVisionModel,
 )
+
+from ComfyUI_DNO.rewards.models.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD
 
 from .random_weights import randomise
 
@@ -26,7 +31,7 @@ SIGLIP_VISION = {
 }  # fmt: skip
 SIGLIP_TEXT = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 1,
-    "vocab_size": 512, "max_position_embeddings": 16,
+    "vocab_size": 32128, "max_position_embeddings": 16,
 }  # fmt: skip
 DINOV2 = {
     "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 1, "patch_size": 14,
@@ -99,25 +104,30 @@ def tiny_aesthetic():
     return prefixed(clip__=original_clip_vision(), mlp__=seeded(lambda: LAIONHead(32)))
 
 
-def host_vision(kind: str, dtype=torch.float32) -> clip_vision.ClipVisionModel:
-    """A CLIP_VISION of ComfyUI at small width: what it holds is made by ComfyUI's own classes."""
-    sizes = {"clip": CLIP_VISION, "siglip": SIGLIP_VISION, "dinov2": DINOV2}[kind]
-    config = {"num_channels": 3, "hidden_act": "gelu_pytorch_tanh", **sizes}
-    names = {"clip": "clip_vision_model", "siglip": "siglip_vision_model", "dinov2": "dinov2"}
-    config |= {"model_type": names[kind], "use_swiglu_ffn": False}
-    make = dino2.Dinov2Model if kind == "dinov2" else clip_model.CLIPVisionModelProjection
-    host = clip_vision.ClipVisionModel.__new__(clip_vision.ClipVisionModel)
-    host.model = make(config, dtype, torch.device("cpu"), ops.manual_cast).eval()
-    host.image_size = 518 if kind == "dinov2" else config["image_size"]
-    half = [0.5, 0.5, 0.5]
-    host.image_mean = half if kind == "siglip" else [0.48145466, 0.4578275, 0.40821073]
-    host.image_std = half if kind == "siglip" else [0.26862954, 0.26130258, 0.27577711]
-    host.return_all_hidden_states = kind == "siglip"
-    host.load_device = host.dtype = torch.device("cpu")
-    host.dtype = dtype
-    host.patcher = model_patcher.ModelPatcher(
-        host.model, load_device=host.load_device, offload_device=host.load_device
-    )
+def host_original(kind: str):
+    """transformers' network whose weights `host_vision` holds."""
+    make = {
+        "clip": original_clip_vision,
+        "siglip": original_siglip_vision,
+        "dinov2": lambda: original_dinov2(image_size=518),  # ComfyUI knows no other
+    }
+    return make[kind]()
+
+
+def host_vision(kind: str) -> clip_vision.ClipVisionModel:
+    """A CLIP_VISION at small width: ComfyUI's own loader, but for the file with the sizes."""
+    original = host_original(kind)
+    config = {"num_channels": 3, **original.config.to_dict()}
+    if kind == "siglip":
+        config |= {"image_mean": HALF, "image_std": HALF}
+    if kind == "dinov2":
+        config |= {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        host = clip_vision.ClipVisionModel(str(path))
+    lacking, _ = host.load_sd(original.state_dict())
+    assert not lacking
     return host
 
 

@@ -38,6 +38,8 @@ def tokenizer_of(network: nn.Module, path: Path):
     if name == "bert":
         return _bert(network, path)
     own = path.is_dir() and any((path / file).is_file() for file in _OWN)
+    if name == "siglip":
+        return _siglip(path) if own else None
     if own and name not in _ALWAYS:
         return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
     if name in _SHIPPED:
@@ -45,11 +47,17 @@ def tokenizer_of(network: nn.Module, path: Path):
         return kind.from_pretrained(
             str(Path(comfy.utils.__file__).parent / folder), local_files_only=True
         )
-    if name == "siglip":
-        return None  # pictures alone can be compared without one; for a text it says so
     raise FileNotFoundError(
         f"{network.title} needs its tokenizer: load it as the folder with all files of its page."
     )
+
+
+def _siglip(folder: Path):
+    """Or None, without which it compares pictures alone and says what a text needs."""
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except ImportError:  # protobuf, which ComfyUI does not bring
+        return None
 
 
 def _bert(network: nn.Module, path: Path) -> PreTrainedTokenizerFast:

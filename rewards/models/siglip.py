@@ -14,6 +14,7 @@ from .running import encode, recompute, unit
 from .vision import VisionEncoder, collecting
 
 _HEADS = {1152: 16, 1536: 16}  # so400m and giant; all others have heads of 64
+_SIZES = {(27, 14): 384}  # of pictures, by patches and their pixels; others are their product
 _TOWER = "vision_model."
 _PATCHES = f"{_TOWER}embeddings.patch_embedding"
 _POOLING = f"{_TOWER}head.probe"
@@ -96,7 +97,7 @@ class SigLIP(SigLIPVision):
         if self.tokenizer is None:
             raise ValueError(
                 "This SigLIP has no tokenizer, so it reads no text: load it as the Hugging Face "
-                "folder with all files of its page."
+                "folder with all files of its page, and pip install protobuf, which its words need."
             )
         made = self.tokenizer(
             list(prompts),
@@ -121,14 +122,14 @@ def _vision_config(state: Mapping[str, Tensor], config: Mapping | None) -> Sigli
         made = SiglipVisionConfig.from_dict(dict(config))
     else:
         width, _, patch, _ = state[f"{_PATCHES}.weight"].shape
-        places = len(state[f"{_TOWER}embeddings.position_embedding.weight"])
+        side = round(len(state[f"{_TOWER}embeddings.position_embedding.weight"]) ** 0.5)
         made = SiglipVisionConfig(
             hidden_size=width,
             intermediate_size=len(state[f"{_TOWER}encoder.layers.0.mlp.fc1.bias"]),
             num_hidden_layers=layers(state, f"{_TOWER}encoder.layers."),
             num_attention_heads=_HEADS.get(width, max(width // 64, 1)),
             patch_size=patch,
-            image_size=round(places**0.5) * patch,
+            image_size=_SIZES.get((side, patch), side * patch),
         )
     made.vision_use_head = _POOLING in state
     return made
