@@ -36,9 +36,18 @@ def phrases(
     nothing = (concept == OPEN) & (colour == NATURAL) & (background == OPEN)
     concept = torch.where(nothing, labels.concept, concept)
     said = Labels(concept, colour, background)
-    if altered:
-        said = _altered(said, generator)
-    draws = torch.rand(count, 8, generator=generator)
+    return _worded(captions, _altered(said, generator) if altered else said, generator)
+
+
+def every_thing(captions: Captions, generator: torch.Generator) -> Phrases:
+    """A sentence for each thing that says nothing else."""
+    things = torch.arange(len(CONCEPTS))
+    colour, background = torch.full_like(things, NATURAL), torch.full_like(things, OPEN)
+    return _worded(captions, Labels(things, colour, background), generator)
+
+
+def _worded(captions: Captions, said: Labels, generator: torch.Generator) -> Phrases:
+    draws = torch.rand(len(said), 8, generator=generator)
     draws[:, 5] *= 0.5  # names the background, by one of its wordings
     columns = (said.concept.tolist(), said.colour.tolist(), said.background.tolist())
     texts = [_text(*one, draw) for *one, draw in zip(*columns, draws.tolist(), strict=True)]
