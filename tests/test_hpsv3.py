@@ -65,21 +65,32 @@ def original(processor):
     source = pytest.importorskip("imscore.hpsv3.model")
     patch = pytest.MonkeyPatch()
     patch.setattr(AutoProcessor, "from_pretrained", lambda *_, **__: processor)
+    if not hasattr(source.HPSv3, "visual"):  # transformers 5, for which it was not written
+        words = property(lambda self: self.model.language_model)
+        look = property(lambda self: lambda *a, **n: self.model.visual(*a, **n).pooler_output)
+        patch.setattr(source.HPSv3, "language_model", words, raising=False)
+        patch.setattr(source.HPSv3, "visual", look, raising=False)
     torch.manual_seed(0)
     network = source.HPSv3(qwen_config())
-    patch.undo()
     network.rm_head = hpsv3_head(128, (24, 16))
     randomise(network.eval().requires_grad_(False))
     for part in network.modules():  # MizzenAI's loads and trains it after model.to(bfloat16)
         if hasattr(part, "inv_freq"):
             part.inv_freq = part.inv_freq.bfloat16()
-    return network
+    yield network
+    patch.undo()
 
 
 def loaded(weights, config=None) -> Network:
     network = models.build(Stored(Path("file"), weights, config or {}))
     network.tokenizer = qwen_tokenizer()
     return network
+
+
+def prepared(original, images, prompt):
+    """What its own code makes of pictures and prompt, less what transformers 5 adds."""
+    batch = original.prepare(list(images), [prompt] * len(images))
+    return {name: part for name, part in batch.items() if name != "mm_token_type_ids"}
 
 
 def eight_bit(height, width):
@@ -115,7 +126,7 @@ def test_score_and_gradient_are_the_original_s(original, names):
     image = picture(2, 60, 84).requires_grad_()
     score = HPSv3(model, PROMPT)(image)
     (gradient,) = torch.autograd.grad(score.sum(), image)
-    batch = original.prepare(list(image.detach()), [PROMPT] * 2)
+    batch = prepared(original, image.detach(), PROMPT)
     patches, _ = prepare(image, PIXELS)
     theirs = original(**{**batch, "pixel_values": patches.flatten(0, 1)})["logits"][:, 0]
     torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
@@ -125,7 +136,8 @@ def test_score_and_gradient_are_the_original_s(original, names):
 
 def test_score_of_an_8_bit_picture_is_the_original_s_from_picture_and_prompt_on(original):
     model, image = loaded(original.state_dict()), eight_bit(448, 448)
-    theirs = original.score(list(image + 1e-5), [PROMPT])[:, 0]  # it rounds down to 8 bits
+    batch = prepared(original, image + 1e-5, PROMPT)  # it rounds down to 8 bits
+    theirs = original(**batch)["logits"][:, 0]
     torch.testing.assert_close(HPSv3(model, PROMPT)(image), theirs, rtol=1e-4, atol=1e-5)
     assert (HPSv3(model, "a car")(image) - theirs).abs() > 1e-3
 

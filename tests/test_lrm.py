@@ -106,7 +106,7 @@ def test_noise_is_stable_diffusion_s_and_the_same_for_every_image(timestep):
 def test_gradient_is_that_of_finite_differences(parts):
     model = loaded(parts).double()
     for name, part in model.named_modules():
-        if name.endswith("text_model") or name.endswith("text_projection"):
+        if name.endswith(("text_encoder", "text_encoder_2", "text_projection")):
             part.float()  # transformers masks CLIP's words in single precision
     reward, latent = LRM(model, PROMPT), latents(1).double().requires_grad_()
     along = [torch.randn(latent.shape, dtype=torch.float64) * 1e-5 for _ in range(4)]

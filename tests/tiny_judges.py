@@ -146,6 +146,9 @@ def lrm_configs(parts) -> dict:
 def lrm_state(parts) -> dict:
     """The weights of all, by the names of the original."""
     state = {f"{p}.{n}": t for p, part in parts.items() for n, t in part.state_dict().items()}
+    inner = "text_encoder.text_model."
+    for name in [n for n in state if n.startswith("text_encoder.") and inner not in n]:
+        state[name.replace("text_encoder.", inner, 1)] = state.pop(name)
     return state | {"logit_scale": torch.tensor(2.6592)}
 
 
@@ -168,7 +171,7 @@ def tiny_clip_flant5():
     width = T5_SIZES["d_model"]
     parts = {
         "": T5ForConditionalGeneration(T5Config(**T5_SIZES)),
-        "vision_tower.vision_tower.": tower,
+        "vision_tower.vision_tower.vision_model.": getattr(tower, "vision_model", tower),
         "mm_projector.": nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width)),
     }
     return {

@@ -104,6 +104,7 @@ class HPSv3(nn.Module):
     def _look(self, patches: Tensor, shape: tuple[int, int]) -> Tensor:
         grid = grids(len(patches), shape, patches.device)
         found = self.network.model.visual(patches.flatten(0, 1), grid_thw=grid)
+        found = getattr(found, "pooler_output", found)  # transformers 5, and 4
         return found.unflatten(0, (len(patches), -1))
 
     def _read(self, features: Tensor, before: Tensor, after: Tensor) -> Tensor:

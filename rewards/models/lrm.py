@@ -33,7 +33,8 @@ class _Parts(nn.Module):
     def __init__(self, config: Mapping, shapes: Shapes) -> None:
         super().__init__()
         self.unet = _unet(config["unet"])
-        self.text_encoder = CLIPTextModel(CLIPTextConfig.from_dict(config["text_encoder"]))
+        reader = CLIPTextModel(CLIPTextConfig.from_dict(config["text_encoder"]))
+        self.text_encoder = getattr(reader, "text_model", reader)  # transformers 4, and 5
         second = config.get("text_encoder_2")
         if second:
             made = CLIPTextConfig.from_dict(second)
@@ -70,6 +71,8 @@ class LRM(nn.Module):
         """
         if not config or "unet" not in config:
             raise ValueError("LRM is read from its folder: get all files of casiatao/LRM's lrm_...")
+        reader = "text_encoder."
+        state = {n.replace(f"{reader}text_model.", reader, 1): t for n, t in state.items()}
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         return cls(assemble(lambda: _Parts(config, shapes), state, cls.title))
 

@@ -31,7 +31,8 @@ class _Parts(nn.Module):
 
     def __init__(self, vision: CLIPVisionConfig, text: T5Config) -> None:
         super().__init__()
-        self.vision = CLIPVisionModel(vision)
+        tower = CLIPVisionModel(vision)
+        self.vision = getattr(tower, "vision_model", tower)  # transformers 4, and 5
         sizes = [vision.hidden_size, text.d_model, text.d_model]
         self.projector = nn.Sequential(nn.Linear(*sizes[:2]), nn.GELU(), nn.Linear(*sizes[1:]))
         self.t5 = T5ForConditionalGeneration(text)
@@ -48,9 +49,11 @@ class VQA(nn.Module):
     def __init__(self, network: _Parts) -> None:
         super().__init__()
         self.network = network
+        for reader in (network.t5.encoder, network.t5.decoder):
+            reader.embed_tokens = network.t5.shared  # transformers 5 would have copies
         size = network.vision.config.image_size
         self.preprocess = Preprocess(size, fit="stretch")
-        for stack in (network.vision.vision_model.encoder.layers, network.t5.encoder.block):
+        for stack in (network.vision.encoder.layers, network.t5.encoder.block):
             recompute(stack)
         recompute(network.t5.decoder.block)
 
@@ -179,7 +182,7 @@ def _published(name: str) -> str:
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefixes = {_TOWER: "vision.", _PROJECTOR: "projector."}
+    prefixes = {f"{_TOWER}vision_model.": "vision.", _PROJECTOR: "projector."}
     made: dict[str, Tensor] = {}
     for name, tensor in state.items():
         prefix = next((p for p in prefixes if name.startswith(p)), "")
