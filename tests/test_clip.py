@@ -4,6 +4,7 @@ Each original is built at small width with random weights, written in the layout
 weights are published, and read by our loader; scores agree to 1e-4, gradients to 1e-3 of theirs.
 """
 
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -107,7 +108,9 @@ def test_pick_score_is_imscore_s(pretrained, loaded, size):
         patch.object(package.CLIPModel, "from_pretrained", lambda name: pretrained),
     ):
         theirs = package.PickScorer()
-    network = models.build(Stored("model.safetensors", theirs.state_dict()))  # prefix "model."
+    network = models.build(
+        Stored(Path("model.safetensors"), theirs.state_dict())
+    )  # prefix "model."
     network.tokenizer = clip_tokenizer()
     for given in (network, loaded):
         assert_same(
@@ -173,7 +176,7 @@ def test_a_clip_of_open_clip_is_read_from_its_names(tmp_path, size):
 
     assert_same(CLIPTextSimilarity(loaded, PROMPT), theirs, picture(1, *size))
     tower = {n: t for n, t in network.state_dict().items() if n.startswith("visual.")}
-    alone = models.build(Stored("visual.safetensors", tower))
+    alone = models.build(Stored(Path("visual.safetensors"), tower))
     assert type(alone) is CLIPVision
     image = picture(1, *size)
     torch.testing.assert_close(alone.image_embed(image), loaded.image_embed(image))
@@ -225,7 +228,9 @@ def test_hpsv2_and_its_gradient_are_imscore_s(preference, size):
     made = (preference, None, None)
     with patch.object(package, "create_model_and_transforms", lambda *a, **k: made):
         theirs = package.HPSv2()
-    network = models.build(Stored("model.safetensors", theirs.state_dict()))  # prefix "model."
+    network = models.build(
+        Stored(Path("model.safetensors"), theirs.state_dict())
+    )  # prefix "model."
     network.tokenizer = clip_tokenizer()
     assert_same(HPSv2(network, PROMPT), lambda x: theirs.score(x, [PROMPT]), picture(1, *size))
 
@@ -251,7 +256,7 @@ def test_the_published_sizes_are_recognised_by_names_and_shapes(name, weights):
         sizes = CLIPConfig(vision_config=vision, text_config=text, projection_dim=joint)
         network = CLIPModel(sizes)
     state = hollow(network)
-    found = models.build(Stored("file", state))
+    found = models.build(Stored(Path("file"), state))
     assert type(found) is CLIP
     assert sum(weight.numel() for weight in found.parameters()) == weights
     made = config_of(state)
@@ -265,7 +270,7 @@ def test_open_clip_s_vit_h_14_is_read_as_clip_h():
     text = {"layers": 24, "width": 1024, "heads": 16}
     with torch.device("meta"):
         network = package.CLIP(1024, package.CLIPVisionCfg(**vision), package.CLIPTextCfg(**text))
-    found = models.build(Stored("HPS_v2.1_compressed.pt", hollow(network)))
+    found = models.build(Stored(Path("HPS_v2.1_compressed.pt"), hollow(network)))
     assert type(found) is CLIP
     assert sum(weight.numel() for weight in found.parameters()) == 986_109_441
     sizes, _, _ = published("CLIP-H")

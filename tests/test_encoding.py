@@ -1,5 +1,6 @@
 """Running encoders: once for all rewards, layer by layer again in backward, in half precision."""
 
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -28,7 +29,7 @@ ENCODERS = ["CLIP vision", "SigLIP", "SigLIP vision", "DINOv2"]
 
 
 def clip(dtype=torch.float32, **sizes):
-    network = models.build(Stored("clip", original_clip(**sizes).state_dict()))
+    network = models.build(Stored(Path("clip"), original_clip(**sizes).state_dict()))
     network.tokenizer = clip_tokenizer()
     return network.to(dtype)
 
@@ -113,7 +114,7 @@ def layers_of(network):
 
 @pytest.mark.parametrize("title", ENCODERS)
 def test_recomputing_keeps_less_and_changes_nothing(title):
-    network, image = models.build(Stored(title, TINY[title]())), picture(2)
+    network, image = models.build(Stored(Path(title), TINY[title]())), picture(2)
     encoder = layers_of(network)
     layers = getattr(encoder, "layers", None) or encoder.layer
     assert all("forward" in vars(layer) for layer in layers)
