@@ -54,7 +54,7 @@ def load(path: Path, precision: torch.dtype | None = None) -> nn.Module:
     Raises FileNotFoundError or ValueError, one sentence that names the file.
     """
     with torch.inference_mode(False), torch.no_grad():
-        network = build(read(path))
+        network = build(read(path)).eval().requires_grad_(False)
         network.tokenizer = tokenizer_of(network, path)
         device = management.get_torch_device()
         _cast(network, precision or _precision(network, device), path.name)
