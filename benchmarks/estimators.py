@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -75,7 +76,10 @@ class Counter:
 
 @dataclass
 class Climb:
-    """Best reward so far at each number of evaluations, and the picture at the end."""
+    """Best reward so far at each number of evaluations, and the picture at the end.
+
+    seconds: of the processor.
+    """
 
     prompt: str
     reward: str
@@ -119,7 +123,7 @@ def climb(demo: Demo, prompt: str, seed: int, name: str, method: str) -> Climb:
     iterations = (BUDGETS[-1] - STEPS - once) // PER_ITERATION[method]
     reward = getattr(rewards, name)()
     job = Job(prompt, prompt.split()[-1], seed, name, steps=STEPS, iterations=iterations)
-    demo.model = counter.on(plain)
+    demo.model, start = counter.on(plain), time.process_time()
     try:
         if method == EXACT:
             history = demo.align(job, reward)
@@ -133,19 +137,17 @@ def climb(demo: Demo, prompt: str, seed: int, name: str, method: str) -> Climb:
         raise RuntimeError(f"{method}: {counter.evaluations} evaluations, {spent[-1]} expected.")
     best = np.maximum.accumulate([float(record.reward) for record in history.records]).tolist()
     picture = _levels(history.best_image)[0]
-    return Climb(prompt, name, method, spent, best, history.records[-1].seconds, picture)
+    return Climb(prompt, name, method, spent, best, time.process_time() - start, picture)
 
 
 def best_of_n(demo: Demo, prompt: str, seed: int) -> list[Climb]:
     """Plain samplings of KSampler from the seed on, one pool for all rewards."""
-    import time
-
     import nodes
     import torch
 
     from ComfyUI_DNO import rewards
 
-    counter, pictures, start = Counter(), [], time.monotonic()
+    counter, pictures, start = Counter(), [], time.process_time()
     model = counter.on(demo.model)
     with torch.inference_mode():
         positive, negative = demo.encode(prompt), demo.encode("")
@@ -155,7 +157,7 @@ def best_of_n(demo: Demo, prompt: str, seed: int) -> list[Climb]:
                 model, seed + number, STEPS, CFG, SAMPLER, SCHEDULER, positive, negative, latent
             )[0]
             pictures.append(demo.vae.decode(sampled["samples"]).movedim(-1, 1))
-    seconds, images = time.monotonic() - start, torch.cat(pictures)
+    seconds, images = time.process_time() - start, torch.cat(pictures)
     spent = [STEPS * (number + 1) for number in range(len(images))]
     if counter.evaluations != spent[-1]:
         raise RuntimeError(f"{BEST}: {counter.evaluations} evaluations, {spent[-1]} expected.")
@@ -178,8 +180,8 @@ def _levels(images) -> np.ndarray:
 def table_of(climbs: list[Climb]) -> list[str]:
     names = {"JPEGCompressibility": "JPEG smaller, kB", "JPEGIncompressibility": "JPEG larger, kB"}
     lines = [
-        "| reward | method | " + " | ".join(f"{b} evaluations" for b in BUDGETS) + " | seconds |",
-        "|---|---|" + "---|" * (len(BUDGETS) + 1),
+        "| reward | method | " + " | ".join(f"{b} evaluations" for b in BUDGETS) + " |",
+        "|---|---|" + "---|" * len(BUDGETS),
     ]
     for name in REWARDS:
         for method in (*METHODS, BEST, EXACT):
@@ -187,16 +189,29 @@ def table_of(climbs: list[Climb]) -> list[str]:
             if not group:
                 continue
             cells = [_spread([c.at(budget) for c in group]) for budget in BUDGETS]
-            seconds = mean(c.seconds for c in group)
-            lines.append(
-                f"| {names.get(name, name)} | {method} | {' | '.join(cells)} | {seconds:.0f} |"
-            )
+            lines.append(f"| {names.get(name, name)} | {method} | {' | '.join(cells)} |")
     return lines
 
 
 def _spread(values: list[float]) -> str:
     error = stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return f"{mean(values):+.2f} ± {error:.2f}"
+
+
+def report(climbs: list[Climb]) -> None:
+    """Write table, numbers and pictures (of the JPEG rewards) beside this file."""
+    here, table = Path(__file__).resolve().parent, "\n".join(table_of(climbs))
+    (here / "estimators.md").write_text(table + "\n", encoding="utf-8")
+    (here / "estimators.json").write_text(
+        json.dumps([c.numbers() for c in climbs], indent=1), encoding="utf-8"
+    )
+    prompts = dict.fromkeys(made.prompt for made in climbs)
+    columns = [(name, prompt) for name in REWARDS[:2] for prompt in prompts]
+    found = {(c.method, (c.reward, c.prompt)): c.picture for c in climbs}
+    rows = [(m, [found[m, column] for column in columns]) for m in ("start", BEST, *METHODS)]
+    labels = ["smaller" if name == REWARDS[0] else "larger" for name, _ in columns]
+    sheet(rows, here / "estimators.jpg", labels)
+    print(table)
 
 
 def main() -> None:
@@ -211,17 +226,7 @@ def main() -> None:
                 climbs.append(climb(demo, prompt, seed, name, method))
                 made = climbs[-1]
                 print(f"{prompt}, {name}, {method}: {made.at(BUDGETS[-1]):+.3f}", flush=True)
-    here, table = Path(__file__).resolve().parent, "\n".join(table_of(climbs))
-    (here / "estimators.md").write_text(table + "\n", encoding="utf-8")
-    (here / "estimators.json").write_text(
-        json.dumps([c.numbers() for c in climbs], indent=1), encoding="utf-8"
-    )
-    columns = [(name, prompt) for name in REWARDS[:2] for prompt, _ in PROMPTS[: arguments.prompts]]
-    found = {(c.method, (c.reward, c.prompt)): c.picture for c in climbs}
-    rows = [(m, [found[m, column] for column in columns]) for m in ("start", BEST, *METHODS)]
-    labels = ["smaller" if name == REWARDS[0] else "larger" for name, _ in columns]
-    sheet(rows, here / "estimators.jpg", labels)
-    print(table)
+    report(climbs)
 
 
 if __name__ == "__main__":

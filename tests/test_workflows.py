@@ -14,6 +14,9 @@ EXPECTED = {
     "before_after_side_by_side",
     "custom_sampler",
     "colour_and_contrast",
+    "jpeg_compressibility",
+    "palette_from_reference",
+    "masked_brightness",
 }
 each = pytest.mark.parametrize("name", NAMES)
 
@@ -42,7 +45,8 @@ def widgets_of(described: dict) -> list[str]:
     for name, (kind, *options) in inputs_of(described).items():
         if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
             names.append(name)
-            if options and options[0].get("control_after_generate"):
+            asked = options and options[0].get("control_after_generate")
+            if asked or name in ("seed", "noise_seed"):  # the web UI adds it to these by itself
                 names.append("control_after_generate")
     return names
 
