@@ -1,4 +1,4 @@
-"""SigLIP, DINOv2 and vision towers are transformers' own; CLIP_VISION is ComfyUI's own."""
+"""SigLIP, DINOv2 and vision towers of CLIP are those of transformers."""
 
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from ComfyUI_DNO.rewards.models.siglip import SigLIP, SigLIPVision
 
 from .examples import picture
 from .random_weights import hollow
-from .test_sampler_node import parts as parts  # the fixture
 from .tiny_encoders import (
     original_clip_vision,
     original_dinov2,
