@@ -17,7 +17,7 @@ from ...rewards.models.catalogue import Piece
 
 _KINDS = (".json", ".safetensors", ".bin", ".pt", ".txt", ".model")
 _NOT_WEIGHTS = ("training_args.bin", "optimizer.bin", "trainer_state.json")
-_TRIES, _SECONDS = 2, 30  # after a lost connection; for an answer
+_TRIES, _PAUSE, _SECONDS = 2, 1.0, 30  # after a lost connection; before another; for an answer
 _AGAIN = "run this again, it goes on where it stopped"
 
 
@@ -99,7 +99,8 @@ class Hub:
         )
         headers = {**build_hf_headers(), "Range": f"bytes={start}-{stop - 1}"}
         with _sentences(file.repository, file.path):
-            answer = http_backoff("GET", url, headers=headers, max_retries=_TRIES, timeout=_SECONDS)
+            patience = {"max_retries": _TRIES, "base_wait_time": _PAUSE, "timeout": _SECONDS}
+            answer = http_backoff("GET", url, headers=headers, **patience)
             hf_raise_for_status(answer)
             if len(answer.content) != stop - start:
                 raise ConnectionError("the answer has another length than was asked for")
