@@ -200,12 +200,13 @@ def _spread(values: list[float]) -> str:
 
 def report(climbs: list[Climb]) -> None:
     """Write table, numbers and pictures (of the JPEG rewards) beside this file."""
-    here, table = Path(__file__).resolve().parent, "\n".join(table_of(climbs))
+    prompts = dict.fromkeys(made.prompt for made in climbs)
+    said = f"Gain over the seed's own picture; mean ± standard error of {len(prompts)} prompts."
+    here, table = Path(__file__).resolve().parent, "\n".join([*table_of(climbs), "", said])
     (here / "estimators.md").write_text(table + "\n", encoding="utf-8")
     (here / "estimators.json").write_text(
         json.dumps([c.numbers() for c in climbs], indent=1), encoding="utf-8"
     )
-    prompts = dict.fromkeys(made.prompt for made in climbs)
     columns = [(name, prompt) for name in REWARDS[:2] for prompt in prompts]
     found = {(c.method, (c.reward, c.prompt)): c.picture for c in climbs}
     rows = [(m, [found[m, column] for column in columns]) for m in ("start", BEST, *METHODS)]
