@@ -31,7 +31,7 @@ def counted(model):
     return copy, rows
 
 
-# Gains with four seeds of the perturbations: 0.36 to 0.42 kB smaller, 0.72 to 0.76 kB larger.
+# Gains with three seeds of the perturbations: 0.36 to 0.42 kB smaller, 0.72 to 0.76 kB larger.
 @pytest.mark.parametrize(
     ("reward", "prompt", "seed", "gain"),
     [
