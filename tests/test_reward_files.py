@@ -92,6 +92,15 @@ def test_new_and_removed_files_are_seen_at_once(reward_folder):
     assert names() == ["below/two/model.safetensors"]
 
 
+def test_a_file_that_comes_within_the_clock_s_tick_is_seen(reward_folder):
+    write_clip(reward_folder / "one.safetensors")
+    then = reward_folder.stat().st_mtime_ns
+    assert names() == ["one.safetensors"]
+    write_clip(reward_folder / "two.safetensors")
+    os.utime(reward_folder, ns=(then, then))
+    assert names() == ["one.safetensors", "two.safetensors"]
+
+
 def settle(folder):
     """As if nothing had changed there for a while."""
     for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
@@ -340,6 +349,19 @@ def test_damaged_configs_are_refused(reward_folder, text):
     refusal("one")
 
 
+def test_a_damaged_tokenizer_is_refused_and_code_of_one_is_not_run(reward_folder):
+    folder = write_clip_folder(reward_folder / "one")
+    (folder / "tokenizer.json").write_text("{")
+    assert "The tokenizer in one cannot be read" in refusal("one")
+    (folder / "tokenizer.json").rename(folder / "vocab.json")
+    code = f"import os\nos.mkdir({str(MARK)!r})\nclass Theirs: pass\n"
+    (folder / "theirs.py").write_text(code)
+    own = {"auto_map": {"AutoTokenizer": ["theirs.Theirs", None]}, "tokenizer_class": "Theirs"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    assert "The tokenizer in one cannot be read" in refusal("one")
+    assert not MARK.exists()
+
+
 def without(*ends):
     return lambda weights: {n: t for n, t in weights.items() if not n.endswith(ends)}
 
@@ -405,3 +427,37 @@ def test_the_catalogue_is_consistent():
             assert reward_folders._inside(piece.target)
     with pytest.raises(ValueError, match="not in the catalogue.*PickScore v1"):
         by_label("PickScore v7")
+
+
+# What the browser is told
+
+
+def options():
+    return DNOLoadRewardModel.GET_NODE_INFO_V1()["input"]["required"]["name"][1]["options"]
+
+
+def test_refreshing_shows_new_files(reward_folder):
+    assert options() == []
+    write_clip(reward_folder / "one.safetensors")
+    assert options() == ["one.safetensors"]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_each_node_has_a_help_page_that_names_its_inputs(node, pack):
+    page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
+    made = node.GET_SCHEMA()
+    assert page.startswith(f"# {made.display_name}\n\n{made.description}\n")
+    for given in made.inputs:
+        assert f"| `{given.id}` |" in page and f"| {given.tooltip} |" in page
+    assert f"`{made.outputs[0].display_name}`: " in page
+
+
+def test_the_readme_lists_what_can_be_downloaded(pack):
+    readme = (Path(pack.__file__).parent / "README.md").read_text("utf-8")
+    rows = [row.split("|") for row in readme.splitlines() if row.count("|") == 4]
+    listed = {
+        (name.strip(), rewards.strip().split(", ")[0], licence.strip())
+        for _, rewards, several, licence, _ in rows
+        for name in several.split(";")
+    }
+    assert {(entry.name, entry.reward, entry.licence) for entry in PUBLISHED} <= listed

@@ -19,6 +19,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from .reward_folders import folders
+
 _OWN = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 _SHIPPED = {
     "clip": (CLIPTokenizer, "sd1_tokenizer"),
@@ -41,7 +43,7 @@ def tokenizer_of(network: nn.Module, path: Path):
     if name == "siglip":
         return _siglip(path) if own else None
     if own and name not in _ALWAYS:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        return _own(path)
     if name in _SHIPPED:
         kind, folder = _SHIPPED[name]
         return kind.from_pretrained(
@@ -52,17 +54,33 @@ def tokenizer_of(network: nn.Module, path: Path):
     )
 
 
+def _own(folder: Path):
+    """The folder's tokenizer; code that it may bring is never run. Raises ValueError."""
+    try:
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
+    except ImportError:
+        raise
+    except Exception as error:  # of damaged files; the library has no class of its own for them
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"The tokenizer in {folder.name} cannot be read ({reason}): download its files again."
+        ) from error
+
+
 def _siglip(folder: Path):
     """Or None, without which it compares pictures alone and says what a text needs."""
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return _own(folder)
     except ImportError:  # protobuf, which ComfyUI does not bring
         return None
 
 
 def _bert(network: nn.Module, path: Path) -> PreTrainedTokenizerFast:
     shared = path.parent / "bert-base-uncased" / _BERT
-    for place in (path / _BERT, path.with_suffix(f".{_BERT}"), shared):
+    elsewhere = (root / "bert-base-uncased" / _BERT for root in folders())
+    for place in (path / _BERT, path.with_suffix(f".{_BERT}"), shared, *elsewhere):
         if place.is_file():
             return bert_tokenizer(place, network.vocabulary)
     raise FileNotFoundError(
