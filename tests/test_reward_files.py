@@ -133,6 +133,12 @@ def test_a_folder_that_cannot_be_read_is_passed_over(reward_folder, monkeypatch)
     assert names() == ["one.safetensors"]
 
 
+def test_a_model_s_files_loose_in_the_folder_are_files(reward_folder):
+    write_clip_folder(reward_folder)
+    assert names() == ["model.safetensors"]
+    assert load("model.safetensors").title == "CLIP"
+
+
 # A file that is not there
 
 

@@ -26,12 +26,14 @@ def folders() -> list[Path]:
 
 def names() -> list[str]:
     """Files with weights, and folders of Hugging Face, in the folders and below; each once."""
-    found: dict[str, str] = {}
+    seen: set[str] = set()
+    found: set[str] = set()
     for root in folders():
         for real, name in _listing(root).items():
-            if name not in found.values():
-                found.setdefault(real, name)
-    return sorted(found.values())
+            if real not in seen and name not in found:
+                seen.add(real)
+                found.add(name)
+    return sorted(found)
 
 
 def _listing(root: Path) -> dict[str, str]:
@@ -42,8 +44,8 @@ def _listing(root: Path) -> dict[str, str]:
     started = time.time_ns()
     read: dict[Path, int] = {}
     made: dict[str, str] = {}
-    for path in _walk(root, read, frozenset()):
-        made.setdefault(os.path.realpath(path), path.relative_to(root).as_posix())
+    for name, real in _walk(root, "", read, frozenset()):
+        made.setdefault(real, name)
     if all(then < started - _SETTLED * 1e9 for then in read.values()):
         _listings[root] = read, made
     else:
@@ -58,10 +60,13 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _walk(folder: Path, read: dict[Path, int], above: frozenset[str]) -> Iterator[Path]:
-    """What is loadable in a folder and below; links are followed, but not back to a folder above.
+def _walk(
+    folder: Path, prefix: str, read: dict[Path, int], above: frozenset[str]
+) -> Iterator[tuple[str, str]]:
+    """(name, where it really is) of what is loadable in a folder and below, links last.
 
-    Folders that cannot be read are passed over, as ComfyUI does.
+    Links are followed, but not back to a folder above. What cannot be read is passed over, as
+    ComfyUI does.
     """
     real = os.path.realpath(folder)
     read[folder] = _changed(folder)
@@ -70,18 +75,23 @@ def _walk(folder: Path, read: dict[Path, int], above: frozenset[str]) -> Iterato
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: (entry.is_symlink(), entry.name))
     except OSError:
+        read[folder] = time.time_ns()  # it may be readable the next time, unchanged
         return
-    if any(entry.name in FOLDER_MARKS for entry in entries) and is_folder(folder):
+    marked = any(entry.name in FOLDER_MARKS for entry in entries)
+    if prefix and marked and is_folder(folder):
         read.update((Path(entry), _changed(Path(entry))) for entry in entries if entry.is_dir())
-        yield folder
+        yield prefix.rstrip("/"), real
         return
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(folder / entry.name, read, above | {real})
-        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
-            yield folder / entry.name
+            below = folder / entry.name
+            yield from _walk(below, f"{prefix}{entry.name}/", read, above | {real})
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+            link = entry.is_symlink()
+            place = os.path.realpath(entry) if link else os.path.join(real, entry.name)
+            yield f"{prefix}{entry.name}", place
 
 
 def place_of(name: str) -> Path:
