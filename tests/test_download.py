@@ -8,6 +8,7 @@ import sys
 
 import comfy.model_management as management
 import execution
+import folder_paths
 import huggingface_hub
 import huggingface_hub.constants
 import nodes
@@ -93,6 +94,16 @@ def test_what_is_there_is_not_fetched_again_nor_asked_for(hub, reward_folder):
     (reward_folder / LOAD / "config.json").unlink()
     run()
     assert not any("model.safetensors" in url for url in hub.asked if "resolve" in url)
+
+
+def test_what_is_in_another_folder_is_not_fetched(hub, reward_folder, tmp_path):
+    run()
+    shutil.move(reward_folder, tmp_path / "more")
+    hub.asked.clear()
+    folder_paths.add_model_folder_path("reward_models", str(tmp_path / "more"))
+    assert run() == LOAD
+    assert hub.asked == [] and not reward_folder.exists()
+    assert DNOLoadRewardModel.execute(name=LOAD).result[0].title == "CLIP"
 
 
 def test_a_cut_connection_is_taken_up_again(hub, clip_files, reward_folder):

@@ -27,8 +27,9 @@ def fetch(entry: Published, verify: bool = False) -> None:
 
     Raises RuntimeError or OSError, one sentence, where the hub, the disk or a checksum says no.
     """
-    root = folders()[0]
-    if not verify and all(_complete(piece, root) for piece in entry.pieces):
+    root, *others = folders()
+    there = (any(_complete(piece, place) for place in (root, *others)) for piece in entry.pieces)
+    if not verify and all(there):
         say(f"{entry.load} is there already")
         return
     hub = Hub()
