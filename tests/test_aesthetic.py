@@ -24,6 +24,7 @@ from .tiny_encoders import (
     original_clip_vision,
     original_siglip_vision,
     prefixed,
+    published,
     seeded,
     v25_head,
 )
@@ -73,7 +74,7 @@ def test_the_head_alone_reads_an_encoder_of_its_own(scorer, size, tmp_path):
     torch.save(scorer.mlp.state_dict(), tmp_path / "sac+logos+ava1-l14-linearMSE.pth")
     head = models.build(read(tmp_path / "sac+logos+ava1-l14-linearMSE.pth"))
     assert head.encoder is None
-    encoder = built(scorer.clip.state_dict())
+    encoder = built(published(scorer.clip))
     assert_same(Aesthetic(head, encoder), scorer.score, size)
 
 
@@ -107,9 +108,9 @@ def v25_score(head, siglip, preprocess):
 @pytest.mark.parametrize("whole", [True, False])
 def test_v2_5_reads_siglip_s_pooled_embedding(v25, whole):
     head, siglip = v25
-    encoder = built(siglip.state_dict())
+    encoder = built(published(siglip))
     if whole:  # as the model of its package is saved
-        model = built(siglip.state_dict() | prefixed(layers__=head))
+        model = built(published(siglip) | prefixed(layers__=head))
         assert type(model.encoder) is SigLIPVision
         reward = Aesthetic(model)
     else:
@@ -147,9 +148,9 @@ def test_the_head_of_another_network_is_not_taken_for_one():
 
 @pytest.mark.parametrize("encoder, message", [
     (lambda: None, "has no encoder; connect CLIP ViT-L/14"),
-    (lambda: built(original_clip_vision(projection_dim=48).state_dict()),
+    (lambda: built(published(original_clip_vision(projection_dim=48))),
      "reads 32 numbers of CLIP ViT-L/14, and encoder gives 48 of CLIP vision"),
-    (lambda: built(original_siglip_vision().state_dict()), "gives 64 of SigLIP vision"),
+    (lambda: built(published(original_siglip_vision())), "gives 64 of SigLIP vision"),
 ])  # fmt: skip
 def test_a_wrong_encoder_is_refused_in_one_sentence(encoder, message):
     head = built(LAIONHead(32).state_dict())

@@ -28,6 +28,7 @@ from .tiny_encoders import (
     original_dinov2,
     original_siglip,
     original_siglip_vision,
+    published,
     seeded,
 )
 from .tiny_judges import t5_tokenizer
@@ -48,7 +49,8 @@ def tower(network):
 
 def original_embed(network, pixels):
     if isinstance(network, SiglipModel):
-        return network.get_image_features(pixel_values=pixels)
+        found = network.get_image_features(pixel_values=pixels)
+        return getattr(found, "pooler_output", found)
     found = network(pixel_values=pixels)
     return found.image_embeds if hasattr(found, "image_embeds") else found.pooler_output
 
@@ -72,7 +74,7 @@ def test_embeddings_patches_and_gradients_are_those_of_transformers(name, stored
         theirs.save_pretrained(tmp_path)
         ours = models.build(read(tmp_path))
     else:
-        ours = models.build(Stored(Path("file"), theirs.state_dict()))
+        ours = models.build(Stored(Path("file"), published(theirs)))
     assert type(ours) is kind
     image, given = (picture(2, 50, 71).requires_grad_() for _ in range(2))
     pixels = ours.preprocess(given)
@@ -101,7 +103,7 @@ def vision_states(network, pixels):
 
 def test_text_similarity_by_siglip_is_transformers():
     original, words = original_siglip(), t5_tokenizer()
-    network = models.build(Stored(Path("file"), original.state_dict()))
+    network = models.build(Stored(Path("file"), published(original)))
     network.tokenizer = words
     prompt = "two red foxes under a tree, " * 5  # is cut off at the tower's 16 places
     tokens = words([prompt], padding="max_length", max_length=16, truncation=True)
@@ -124,7 +126,7 @@ def test_a_siglip_without_its_words_compares_pictures_and_says_what_texts_need(t
 
 def test_a_siglip_without_its_pooling_head_has_the_mean_of_its_patches():
     original = original_siglip_vision()
-    weights = {n: t for n, t in original.state_dict().items() if ".head." not in n}
+    weights = {n: t for n, t in published(original).items() if ".head." not in n}
     network, image = models.build(Stored(Path("file"), weights)), picture(2)
     assert not network.pooled
     mean = original(pixel_values=network.preprocess(image)).last_hidden_state.mean(dim=1)

@@ -19,6 +19,7 @@ from ComfyUI_DNO.rewards import (
 )
 from ComfyUI_DNO.rewards.models import running
 from ComfyUI_DNO.rewards.models.files import Stored
+from ComfyUI_DNO.rewards.models.vision import tower_of
 
 from .examples import picture
 from .tiny_encoders import TINY
@@ -108,8 +109,7 @@ def kept_bytes(network, image):
 
 
 def layers_of(network):
-    inner = network.network
-    return getattr(inner, "vision_model", inner).encoder
+    return tower_of(network.network).encoder
 
 
 @pytest.mark.parametrize("title", ENCODERS)

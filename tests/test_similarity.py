@@ -10,7 +10,7 @@ from ComfyUI_DNO.rewards import ImageSimilarity, StyleSimilarity, models
 from ComfyUI_DNO.rewards.models.files import Stored
 
 from .examples import picture
-from .tiny_encoders import TINY, original_clip_vision
+from .tiny_encoders import TINY, original_clip_vision, published
 
 TITLES = ["CLIP vision", "SigLIP", "SigLIP vision", "DINOv2"]
 every_title = pytest.mark.parametrize("title", TITLES)
@@ -69,13 +69,13 @@ def test_the_nearest_of_several_styles_counts():
 
 def test_style_does_not_care_where_things_are_and_content_does():
     original = original_clip_vision()
-    network = models.build(Stored(Path("file"), original.state_dict()))
+    network = models.build(Stored(Path("file"), published(original)))
     torch.nn.init.zeros_(network.network.vision_model.embeddings.position_embedding.weight)
     reference = picture(1, 32, 32, seed=7)  # of 16 patches of 8 pixels
     moved = reference.roll((8, 16), dims=(2, 3))
     style = StyleSimilarity(network, reference)
     assert style(moved) > -1e-6 > -1e-3 > style(picture(1, 32, 32))
-    placed = models.build(Stored(Path("file"), original_clip_vision().state_dict()))
+    placed = models.build(Stored(Path("file"), published(original_clip_vision())))
     assert ImageSimilarity(placed, reference)(moved) < 1 - 1e-4
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from comfy import clip_vision
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     CLIPVisionConfig,
@@ -43,6 +44,13 @@ def seeded(make):
     """What `make` makes, with random weights of its own in every layer."""
     torch.manual_seed(0)
     return randomise(make().eval())
+
+
+def published(network):
+    """Its weights as transformers writes them, whose later versions have other names in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        return load_file(Path(folder) / "model.safetensors")
 
 
 def original_clip_vision(**sizes):
@@ -90,12 +98,16 @@ def v25_head(width, sizes=(48, 32, 16, 8)):
     return nn.ModuleDict({"scoring_head": nn.Sequential(*parts)})
 
 
+def weights_of(network):
+    return published(network) if hasattr(network, "save_pretrained") else network.state_dict()
+
+
 def prefixed(**parts):
     """Of several networks by prefix ("clip__" for "clip.") one state dict."""
     return {
         f"{prefix.replace('__', '.')}{name}": tensor
         for prefix, network in parts.items()
-        for name, tensor in network.state_dict().items()
+        for name, tensor in weights_of(network).items()
     }
 
 
@@ -126,15 +138,15 @@ def host_vision(kind: str) -> clip_vision.ClipVisionModel:
         path = Path(folder) / "config.json"
         path.write_text(json.dumps(config), encoding="utf-8")
         host = clip_vision.ClipVisionModel(str(path))
-    lacking, _ = host.load_sd(original.state_dict())
+    lacking, _ = host.load_sd(published(original))
     assert not lacking
     return host
 
 
 TINY = {
-    "CLIP vision": lambda: original_clip_vision().state_dict(),
-    "SigLIP": lambda: original_siglip().state_dict(),
-    "SigLIP vision": lambda: original_siglip_vision().state_dict(),
-    "DINOv2": lambda: original_dinov2().state_dict(),
+    "CLIP vision": lambda: published(original_clip_vision()),
+    "SigLIP": lambda: published(original_siglip()),
+    "SigLIP vision": lambda: published(original_siglip_vision()),
+    "DINOv2": lambda: published(original_dinov2()),
     "aesthetic predictor": tiny_aesthetic,
 }

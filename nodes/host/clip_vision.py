@@ -41,6 +41,11 @@ class ComfyVision(VisionEncoder):
 
     def __init__(self, host: ClipVisionModel) -> None:
         super().__init__()
+        if "siglip2" in str(getattr(host, "model_type", "")):
+            raise ValueError(
+                "This CLIP vision model is a SigLIP 2 of any size (NaFlex), which has no gradient "
+                "here: use one of fixed size, for example siglip2-so400m-patch14-384."
+            )
         self.network, self.patcher = host.model, host.patcher
         mean = tuple(getattr(host, "image_mean", CLIP_MEAN))
         std = tuple(getattr(host, "image_std", CLIP_STD))

@@ -22,7 +22,7 @@ from transformers import (
 from .building import Shapes, assemble, layers
 from .preprocess import Preprocess
 from .running import encode, recompute, unit
-from .vision import VisionEncoder, collecting
+from .vision import VisionEncoder, collecting, tower_of, without_tower
 
 _HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
 _GELU_FROM = 1024  # text width: OpenAI's towers are narrower and have the quick GELU
@@ -41,8 +41,9 @@ class CLIPVision(VisionEncoder):
     def __init__(self, network: CLIPModel | CLIPVisionModel | CLIPVisionModelWithProjection):
         super().__init__()
         self.network = network
-        self.preprocess = Preprocess(network.vision_model.config.image_size)
-        recompute(network.vision_model.encoder.layers)
+        tower = tower_of(network)
+        self.preprocess = Preprocess(tower.config.image_size)
+        recompute(tower.encoder.layers)
 
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
@@ -63,7 +64,7 @@ class CLIPVision(VisionEncoder):
         if "visual_projection.weight" in state:
             kind = CLIPVisionModelWithProjection
             made.projection_dim = len(state["visual_projection.weight"])
-        return cls(assemble(lambda: kind(made), state, cls.title))
+        return cls(assemble(lambda: kind(made), without_tower(state), cls.title))
 
     @property
     def width(self) -> int:
@@ -73,7 +74,7 @@ class CLIPVision(VisionEncoder):
 
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
-        tower = self.network.vision_model
+        tower = tower_of(self.network)
         projection = getattr(self.network, "visual_projection", lambda pooled: pooled)
 
         def compute(given: Tensor) -> tuple[Tensor, ...]:

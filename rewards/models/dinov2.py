@@ -47,7 +47,7 @@ class DINOv2(VisionEncoder):
         kind = Dinov2WithRegistersConfig if registers else Dinov2Config
         made = kind.from_dict(dict(config)) if config else kind(**_sizes(state))
         make = Dinov2WithRegistersModel if registers else Dinov2Model
-        return cls(assemble(lambda: make(made), state, cls.title))
+        return cls(assemble(lambda: make(made), _every_name(state), cls.title))
 
     @property
     def width(self) -> int:
@@ -78,3 +78,25 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
         "use_swiglu_ffn": _GATED in state,
         "layer_norm_eps": 1e-6,
     }
+
+
+_NEWER = (
+    (".attention.attention.query.", ".attention.q_proj."),
+    (".attention.attention.key.", ".attention.k_proj."),
+    (".attention.attention.value.", ".attention.v_proj."),
+    (".attention.output.dense.", ".attention.o_proj."),
+    (".mlp.weights_out.", ".mlp.down_proj."),
+)
+
+
+def _every_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the published names, and by those of transformers 5 as well: it renames as it loads."""
+    made = dict(state)
+    for name, tensor in state.items():
+        if ".mlp.weights_in." in name:
+            for new, half in zip(("gate_proj", "up_proj"), tensor.chunk(2), strict=True):
+                made[name.replace("weights_in", new)] = half
+        for old, new in _NEWER:
+            if old in name:
+                made[name.replace(old, new)] = tensor
+    return made

@@ -11,7 +11,7 @@ from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVi
 from .building import Shapes, assemble, layers
 from .preprocess import HALF, Preprocess
 from .running import encode, recompute, unit
-from .vision import VisionEncoder, collecting
+from .vision import VisionEncoder, collecting, tower_of, without_tower
 
 _HEADS = {1152: 16, 1536: 16}  # so400m and giant; all others have heads of 64
 _SIZES = {(27, 14): 384}  # of pictures, by patches and their pixels; others are their product
@@ -33,7 +33,7 @@ class SigLIPVision(VisionEncoder):
     def __init__(self, network: SiglipModel | SiglipVisionModel) -> None:
         super().__init__()
         self.network = network
-        tower = network.vision_model
+        tower = tower_of(network)
         self.pooled = tower.use_head
         self.preprocess = Preprocess(tower.config.image_size, "stretch", HALF, HALF)
         recompute(tower.encoder.layers)
@@ -47,16 +47,16 @@ class SigLIPVision(VisionEncoder):
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> SigLIPVision:
         """The network with these weights; without a config its sizes are those of the weights."""
         made = _vision_config(state, (config or {}).get("vision_config", config))
-        return cls(assemble(lambda: SiglipVisionModel(made), state, cls.title))
+        return cls(assemble(lambda: SiglipVisionModel(made), without_tower(state), cls.title))
 
     @property
     def width(self) -> int:
         """D, the length of an embedding."""
-        return self.network.vision_model.config.hidden_size
+        return tower_of(self.network).config.hidden_size
 
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
-        tower = self.network.vision_model
+        tower = tower_of(self.network)
 
         def compute(given: Tensor) -> tuple[Tensor, ...]:
             with collecting(tower.encoder.layers) as middle:

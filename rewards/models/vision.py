@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -48,6 +48,16 @@ class VisionEncoder(nn.Module):
     def _seen(self, image: Tensor, preprocess: Preprocess | None) -> tuple[Tensor, ...]:
         preprocess = preprocess or self.preprocess
         return once((id(self), preprocess), image, lambda given: self.see(preprocess(given)))
+
+
+def tower_of(network: nn.Module) -> nn.Module:
+    """The vision transformer of transformers' network; from version 5 on it may be the network."""
+    return getattr(network, "vision_model", network)
+
+
+def without_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """By the published names, and by those that a network which is its own tower has as well."""
+    return dict(state) | {name.removeprefix("vision_model."): t for name, t in state.items()}
 
 
 @contextmanager
