@@ -7,7 +7,10 @@ from pathlib import Path
 import comfy.model_management as management
 import folder_paths
 import pytest
+import torch
 from safetensors.torch import save_file
+
+from ComfyUI_DNO.nodes.reward_models import DNOLoadRewardModel
 
 from .tiny_models import clip_config, original_clip
 
@@ -40,3 +43,18 @@ def write_clip_folder(path: Path) -> Path:
     write_clip(path / "model.safetensors")
     (path / "config.json").write_text(json.dumps(clip_config().to_dict()))
     return path
+
+
+def load(name, **inputs):
+    """As ComfyUI runs the node, in inference mode."""
+    with torch.inference_mode():
+        return DNOLoadRewardModel.execute(name=name, **inputs).result[0]
+
+
+def refusal(name):
+    """The one sentence with which the node refuses a file."""
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load(name)
+    said = str(caught.value)
+    assert "\n" not in said and said.endswith("."), said
+    return said
