@@ -161,3 +161,15 @@ def test_the_published_sizes_are_recognised_by_names_and_shapes(published, kind,
     config = tower(found.network).config
     assert {name: getattr(config, name) for name in sizes} == sizes
     assert config.hidden_act == tower(original).config.hidden_act
+
+
+def test_a_tower_that_was_written_alone_is_read_as_the_published_one():
+    image = picture(1)
+    for make, kind in ((original_siglip_vision, SigLIPVision), (original_clip_vision, CLIPVision)):
+        weights = published(make())
+        alone = {n.removeprefix("vision_model."): t for n, t in weights.items()}
+        alone.pop("visual_projection.weight", None)
+        weights.pop("visual_projection.weight", None)
+        found = [models.build(Stored(Path("file"), state)) for state in (weights, alone)]
+        assert type(found[0]) is type(found[1]) is kind
+        assert torch.equal(*(network.image_embed(image) for network in found))

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from ComfyUI_DNO.rewards.models.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD
+from ComfyUI_DNO.rewards.models.vision import with_tower
 
 from .random_weights import randomise
 
@@ -50,7 +51,8 @@ def published(network):
     """Its weights as transformers writes them, whose later versions have other names in memory."""
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder)
-        return load_file(Path(folder) / "model.safetensors")
+        state = load_file(Path(folder) / "model.safetensors")
+    return with_tower(state)
 
 
 def original_clip_vision(**sizes):

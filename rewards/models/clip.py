@@ -22,7 +22,7 @@ from transformers import (
 from .building import Shapes, assemble, layers
 from .preprocess import Preprocess
 from .running import encode, recompute, unit
-from .vision import VisionEncoder, collecting, tower_of, without_tower
+from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
 
 _HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
 _GELU_FROM = 1024  # text width: OpenAI's towers are narrower and have the quick GELU
@@ -48,14 +48,14 @@ class CLIPVision(VisionEncoder):
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
         """Whether these are the weights of the vision tower alone."""
-        ours = {_PATCHES, _CLASS} <= shapes.keys() and _WORDS not in shapes
+        ours = {_PATCHES, _CLASS} <= with_tower(shapes).keys() and _WORDS not in shapes
         theirs = {"visual.conv1.weight", "visual.class_embedding"} <= shapes.keys()
         return ours or (theirs and "token_embedding.weight" not in shapes)
 
     @classmethod
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> CLIPVision:
         """The network with these weights; without a config its sizes are those of the weights."""
-        state = _in_our_names(state)
+        state = with_tower(_in_our_names(state))
         if config:
             made = CLIPVisionConfig.from_dict(dict(config.get("vision_config", config)))
         else:

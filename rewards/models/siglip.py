@@ -11,7 +11,7 @@ from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVi
 from .building import Shapes, assemble, layers
 from .preprocess import HALF, Preprocess
 from .running import encode, recompute, unit
-from .vision import VisionEncoder, collecting, tower_of, without_tower
+from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
 
 _HEADS = {1152: 16, 1536: 16}  # so400m and giant; all others have heads of 64
 _SIZES = {(27, 14): 384}  # of pictures, by patches and their pixels; others are their product
@@ -41,11 +41,12 @@ class SigLIPVision(VisionEncoder):
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
         """Whether these are the weights of the vision tower alone."""
-        return _is_tower(shapes) and _WORDS not in shapes
+        return _is_tower(with_tower(shapes)) and _WORDS not in shapes
 
     @classmethod
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> SigLIPVision:
         """The network with these weights; without a config its sizes are those of the weights."""
+        state = with_tower(state)
         made = _vision_config(state, (config or {}).get("vision_config", config))
         return cls(assemble(lambda: SiglipVisionModel(made), without_tower(state), cls.title))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from ...dno.sharing import once
 from .preprocess import Preprocess
 from .running import unit
 
+T = TypeVar("T")
 _DEPTHS = (0.25, 0.5, 0.75)  # of the layers whose patches tell the style
 
 
@@ -53,6 +55,12 @@ class VisionEncoder(nn.Module):
 def tower_of(network: nn.Module) -> nn.Module:
     """The vision transformer of transformers' network; from version 5 on it may be the network."""
     return getattr(network, "vision_model", network)
+
+
+def with_tower(named: Mapping[str, T]) -> dict[str, T]:
+    """By the published names, where transformers 5 wrote a tower's own alone."""
+    alone = "embeddings.patch_embedding.weight" in named
+    return {f"vision_model.{name}" if alone else name: value for name, value in named.items()}
 
 
 def without_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
