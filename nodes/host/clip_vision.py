@@ -62,10 +62,9 @@ class ComfyVision(VisionEncoder):
     def width(self) -> int:
         """D, the length of an embedding."""
         projection = getattr(self.network, "visual_projection", None)
-        if isinstance(projection, nn.Module):
+        if hasattr(projection, "weight"):
             return len(projection.weight)
-        norm = self.network.layernorm if self.family == "dinov2" else None
-        return len((norm or self.network.vision_model.post_layernorm).weight)
+        return next(len(w) for w in self.network.parameters() if w.ndim == 4)  # of the patches
 
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
