@@ -43,7 +43,8 @@ CLIP = "reward_models/dno_demo_clip.safetensors"
 
 
 def demo_checkpoint(home: Home) -> Path:
-    """The demo checkpoint in a models folder of our own."""
+    """The demo checkpoint in a models folder of our own, and its CLIP beside it."""
+    demo_clip(home)
     return assembled(home, "checkpoint.py", CHECKPOINT)
 
 
