@@ -2,7 +2,7 @@
 
 The stages run in order: classifier, autoencoder, encoding, denoiser, storing, CLIP. Each leaves its
 result in the working directory; a finished stage is skipped and an interrupted one goes on where
-it stopped. About three and a half hours on one CPU core.
+it stopped. About three hours on one CPU core.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--classifier-minutes", type=float, default=6)
     parser.add_argument("--vae-minutes", type=float, default=17)
     parser.add_argument("--diffusion-minutes", type=float, default=100)
-    parser.add_argument("--clip-minutes", type=float, default=45)
+    parser.add_argument("--clip-minutes", type=float, default=44)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
     parser.add_argument("--eight-bits", action="store_true", help="store the denoiser in int8")
     parser.add_argument("--threads", type=int, default=1)
