@@ -17,6 +17,8 @@ EXPECTED = {
     "jpeg_compressibility",
     "palette_from_reference",
     "masked_brightness",
+    "text_similarity",
+    "style_from_image",
     "reno_mixture",
     "aesthetic_sdxl",
 }
