@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ComfyUI_DNO.dno.objective import Weighted
-from ComfyUI_DNO.nodes.host import reward_models
+from ComfyUI_DNO.nodes.host import reward_folders, reward_models
 from ComfyUI_DNO.nodes.rewards import NODES as REWARD_NODES
 from ComfyUI_DNO.nodes.sampler import DNOSampler
 from ComfyUI_DNO.rewards import LRM
@@ -70,8 +70,8 @@ KINDS = {
 def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     write, node_id, seen = KINDS[name]
     write(folder)
-    assert reward_models.names() == [name]
-    network = reward_models.load(reward_models.find(name))
+    assert reward_folders.names() == [name]
+    network = reward_models.load(reward_folders.place_of(name))
     assert network.patcher.model is network
     node = next(node for node in REWARD_NODES if node.__name__ == node_id)
     widgets = {i.id: i.default for i in node.GET_SCHEMA().inputs if hasattr(i, "default")}

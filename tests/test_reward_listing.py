@@ -139,7 +139,7 @@ def test_comfyui_says_which_file_from_where_and_where_to(reward_folder):
     (said,) = errors
     assert "config.json, model.safetensors of huggingface.co/yuvalkirstain/PickScore_v1" in said
     assert f"as {reward_folder / 'PickScore_v1'}{os.sep}" in said
-    assert "run DNO Download Reward Model with PickScore v1." in said
+    assert "run Download Reward Model with PickScore v1." in said
     assert "not in list" not in said
 
 

@@ -51,7 +51,7 @@ class Hub:
             import huggingface_hub
         except ImportError:
             raise RuntimeError(
-                "DNO Download Reward Model needs huggingface_hub: run pip install huggingface_hub "
+                "Download Reward Model needs huggingface_hub: run pip install huggingface_hub "
                 "in ComfyUI's Python and restart it."
             ) from None
         self._hub = huggingface_hub

@@ -126,7 +126,7 @@ def problem(name: str) -> str:
         return f"{name} is not in {root}: choose {entry.load}, which is the same reward model."
     targets = " and ".join(dict.fromkeys(_shown(root, entry.load, p.target) for p in entry.pieces))
     return (
-        f"{name} is not in {root}: get {entry.origin}{size} as {targets}, or run DNO Download "
+        f"{name} is not in {root}: get {entry.origin}{size} as {targets}, or run Download "
         f"Reward Model with {entry.name}."
     )
 

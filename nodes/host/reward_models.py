@@ -16,11 +16,7 @@ from torch import nn
 
 from ...rewards.models import build
 from ...rewards.models.files import read
-from .reward_folders import FOLDER, folders, names
-from .reward_folders import place_of as find
 from .tokenizers import tokenizer_of
-
-__all__ = ["FOLDER", "PRECISIONS", "bring_in", "find", "folders", "load", "names", "networks_in"]
 
 PRECISIONS = {
     "automatic": None,
