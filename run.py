@@ -153,13 +153,15 @@ def run_demo(home: Home) -> None:
     demo_checkpoint(home)
     say("Starting ComfyUI")
     with server(home, home.root / "demo") as client:
-        say("Optimising the noise of one picture: a few minutes on two processor cores")
-        made = job.run(client, say)
-    say(
-        "Reward {reward_before:.3f} -> {reward_after:.3f}, P(z) {probability_before:.2f} -> "
-        "{probability_after:.2f}, {iterations} iterations".format(**made)
-    )
-    say(f"{time.monotonic() - start:.0f} s; before.png, after.png: {job.RESULTS}")
+        for workflow, results in job.DEMOS.items():
+            say(f"{workflow}: optimising the noise of one picture, a minute or so on two cores")
+            made = job.run(client, say, job.WORKFLOWS / f"{workflow}.json", results)
+            say(
+                "  {prompt}: reward {reward_before:.3f} -> {reward_after:.3f}, P(z) "
+                "{probability_before:.2f} -> {probability_after:.2f}, {iterations} iterations; "
+                "before.png, after.png, history.png: {results}".format(**made, results=results)
+            )
+    say(f"{time.monotonic() - start:.0f} s")
 
 
 def run_ui(home: Home, port: int) -> None:

@@ -17,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOW = ROOT / "example_workflows" / "api" / "text_to_image_brightness.json"
+WORKFLOWS = ROOT / "example_workflows" / "api"
+WORKFLOW = WORKFLOWS / "text_to_image_brightness.json"
 RESULTS = ROOT / "output" / "dno_demo"
+DEMOS = {WORKFLOW.stem: RESULTS, "text_similarity": RESULTS / "text_similarity"}
 PICTURES = ("before", "after", "history")
 NUMBERS = {  # name in report.json -> name in the record that DNOHistoryPlot leaves in the history
     "reward_before": "reward_start",
