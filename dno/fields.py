@@ -56,10 +56,9 @@ class Mask:
 
 @dataclass(frozen=True)
 class Text:
-    """Words of any length; `needed` if it may not be empty."""
+    """Words of any length, at least one."""
 
     help: str = ""
-    needed: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def check_fields(instance: object) -> None:
             raise ValueError(
                 f"{name}: {field} is {value!r}; write it as #rrggbb, for example #ff8800."
             )
-        if isinstance(metadata, Text) and metadata.needed and not str(value).strip():
+        if isinstance(metadata, Text) and not str(value).strip():
             raise ValueError(f"{name}: {field} is empty; write what the picture shall show.")
         if isinstance(metadata, Model) and not isinstance(value, metadata.kinds):
             wanted = " or ".join(getattr(kind, "title", kind.__name__) for kind in metadata.kinds)

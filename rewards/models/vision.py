@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -16,7 +17,7 @@ T = TypeVar("T")
 _DEPTHS = (0.25, 0.5, 0.75)  # of the layers whose patches tell the style
 
 
-class VisionEncoder(nn.Module):
+class VisionEncoder(nn.Module, ABC):
     """A vision transformer. A subclass sets `family` and `preprocess`, and writes `see`.
 
     family: "clip", "siglip" or "dinov2", for what was trained on one of them.
@@ -30,14 +31,14 @@ class VisionEncoder(nn.Module):
     pooled = True
     preprocess: Preprocess
 
+    @abstractmethod
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """D, the length of an embedding."""
-        raise NotImplementedError
 
     def image_embed(self, image: Tensor, preprocess: Preprocess | None = None) -> Tensor:
         """(B,3,H,W) in [0,1] -> (B,D) of unit length, fp32."""
