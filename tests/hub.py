@@ -118,8 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             self.close_connection = True
         else:
+            self.hub.served += len(body)  # before the client can have it all and ask
             self.wfile.write(body)
-            self.hub.served += len(body)
 
     def _json(self, held):
         body = json.dumps(held).encode()

@@ -76,8 +76,7 @@ def test_a_lost_connection_is_told_and_the_next_run_goes_on(hub, clip_files, rew
     run()
     path = reward_folder / LOAD / "model.safetensors"
     assert path.read_bytes() == clip_files["model.safetensors"]
-    rest = len(clip_files["model.safetensors"]) - come
-    assert rest <= hub.served < rest + STEP  # the cut answer's last bytes may still be on their way
+    assert hub.served == len(clip_files["model.safetensors"]) - come
     assert held(reward_folder) == {f"{LOAD}/config.json", f"{LOAD}/model.safetensors"}
 
 
