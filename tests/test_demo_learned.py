@@ -90,15 +90,18 @@ def gain(history: History) -> torch.Tensor:
 
 
 def test_text_similarity_brings_what_the_text_says(align, reward_model, judge):
-    """The prompt leaves the background open; both pictures come closer, one gets it."""
+    """The prompt leaves the background open; both pictures come closer, and one gets all of it.
+
+    Which one depends on the last bits, and so on ComfyUI's version; it is the one that gains most.
+    """
     wanted = "a star on a green background"
     reward = reward_of("CLIPTextSimilarity", model=reward_model, prompt=wanted)
     history = align("a star", 7, reward)
-    assert (gain(history) > 0.005).all()
-    assert gain(history).mean() > 0.05
+    assert (gain(history) > 0.01).all()
+    assert gain(history).max() > 0.15
     before, after = (judge.backgrounds(p)[:, BACKGROUNDS.index("green")] for p in pictures(history))
     assert before.exp().max() < 0.01
-    assert after.exp().max() > 0.5
+    assert after[gain(history).argmax()].exp() > 0.9
     assert (judge.recognised(pictures(history)[1], "star") > 0.5).all()
 
 
@@ -106,9 +109,9 @@ def test_image_similarity_comes_close_to_a_reference(align, plain, reward_model,
     reference = plain("a cat on a black background", 3)
     reward = reward_of("ImageSimilarity", encoder=reward_model, reference=reference)
     history = align("a cat", 5, reward)
-    assert (gain(history) > 0.005).all()
-    assert history.best_reward.max() > 0.9
+    assert (gain(history) > 0.01).all()
+    assert history.best_reward.max() > 0.95
     before, after = (judge.backgrounds(p)[:, BACKGROUNDS.index("black")] for p in pictures(history))
     assert before.exp().max() < 0.01
-    assert after.exp().max() > 0.5
+    assert after.exp().max() > 0.9
     assert (judge.recognised(pictures(history)[1], "cat") > 0.5).all()
