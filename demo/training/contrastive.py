@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPModel
 
 from .. import reward_model
 from ..reward_model import PATCH, SIDE
 from ..vocabulary import CONCEPTS
 from .captions import Captions
-from .optimizers import BatchedMuon, exponential_average
+from .optimizers import MuonAndAdam, exponential_average
 from .phrases import Phrases, alike, every_thing, fits, phrases
 from .pictures import Labels, Studio
 from .progress import Session
@@ -93,19 +93,14 @@ class Trainer:
         self.average.load_state_dict(self._network.state_dict())
         layers = (self._network.vision_model.encoder, self._network.text_model.encoder)
         matrices = [p for part in layers for p in part.parameters() if p.ndim == 2]
-        chosen = {id(matrix) for matrix in matrices}
-        self._others = [p for p in self._network.parameters() if id(p) not in chosen]
-        self._muon = BatchedMuon(matrices, lr=RATE, weight_decay=0.02)
-        self._adam = torch.optim.AdamW(
-            self._others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
+        self._optimizer = MuonAndAdam(self._network, matrices, RATE, weight_decay=0.02)
         self.session = Session(
             path,
             minutes,
             network=self._network,
             average=self.average,
-            muon=self._muon,
-            adam=self._adam,
+            muon=self._optimizer.muon,
+            adam=self._optimizer.adam,
         )
 
     def step(self) -> tuple[float, float]:
@@ -127,12 +122,7 @@ class Trainer:
             picture = self._attack(picture, text.detach(), right, wrong, generator)
         logits = self._logits(picture, text, kept)
         loss = loss_of(logits, right, wrong)
-        self._network.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._others, 1.0)
-        for optimizer in (self._muon, self._adam):
-            optimizer.param_groups[0]["lr"] = self._rate()
-            optimizer.step()
+        self._optimizer.step(loss, self.session.pace(warm=100))
         with torch.no_grad():
             self._network.logit_scale.clamp_(max=torch.tensor(_SCALE[1]).log())
         exponential_average(self.average, self._network, max(0.003, 9 / (self.session.step + 10)))
@@ -176,11 +166,6 @@ class Trainer:
         picture = picture.clone()
         picture[chosen] = (start.detach() + length * gradient / norm).clamp(0, 1)
         return picture
-
-    def _rate(self) -> float:
-        """Warm up, hold, and fall to zero over the second half."""
-        warm = min(1.0, (self.session.step + 1) / 100)
-        return RATE * warm * min(1.0, max(0.005, 2 * (1 - self.session.progress)))
 
 
 def train(

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip import Tokens
 from ..mmdit import Denoiser
 from .captions import Captions
 from .latents import LatentSet
-from .optimizers import BatchedMuon, exponential_average
+from .optimizers import MuonAndAdam, exponential_average
 from .progress import Session, load_part
 
 SESSION = "diffusion.session"
@@ -48,19 +48,14 @@ class Trainer:
         self._network, self.average = Denoiser(rows), Denoiser(rows)
         self.average.load_state_dict(self._network.state_dict())
         matrices = [p for p in self._network.blocks.parameters() if p.ndim == 2]
-        chosen = {id(matrix) for matrix in matrices}
-        self._others = [p for p in self._network.parameters() if id(p) not in chosen]
-        self._muon = BatchedMuon(matrices, lr=RATE, weight_decay=0.01)
-        self._adam = torch.optim.AdamW(
-            self._others, lr=RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        )
+        self._optimizer = MuonAndAdam(self._network, matrices, RATE, weight_decay=0.01)
         self.session = Session(
             path,
             minutes,
             network=self._network,
             average=self.average,
-            muon=self._muon,
-            adam=self._adam,
+            muon=self._optimizer.muon,
+            adam=self._optimizer.adam,
         )
 
     def step(self) -> float:
@@ -70,21 +65,11 @@ class Trainer:
         labels = self._data.labels[chosen]
         tokens = self._captions.tokens(self._captions.sentences(labels, generator))
         loss = loss_of(self._network, self._data.latents[chosen].float(), tokens, generator)
-        self._network.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._others, 1.0)
-        for optimizer in (self._muon, self._adam):
-            optimizer.param_groups[0]["lr"] = self._rate()
-            optimizer.step()
+        self._optimizer.step(loss, self.session.pace(warm=150))
         steps = self.session.step
         exponential_average(self.average, self._network, max(0.001, 9 / (steps + 10)))
         self.session.advance()
         return loss.item()
-
-    def _rate(self) -> float:
-        """Warm up, hold, and fall to zero over the second half."""
-        warm = min(1.0, (self.session.step + 1) / 150)
-        return RATE * warm * min(1.0, max(0.005, 2 * (1 - self.session.progress)))
 
     @torch.no_grad()
     def held_out_loss(self) -> float:

@@ -46,6 +46,30 @@ class BatchedMuon(torch.optim.Optimizer):
         return weight.grad.lerp(buffer, momentum)
 
 
+class MuonAndAdam:
+    """Muon for some matrices of a network, and Adam for its other weights, clipped to norm 1."""
+
+    def __init__(
+        self, network: nn.Module, matrices: list[Tensor], rate: float, weight_decay: float
+    ) -> None:
+        chosen = {id(matrix) for matrix in matrices}
+        self._network, self._rate = network, rate
+        self._others = [p for p in network.parameters() if id(p) not in chosen]
+        self.muon = BatchedMuon(matrices, lr=rate, weight_decay=weight_decay)
+        self.adam = torch.optim.AdamW(
+            self._others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        )
+
+    def step(self, loss: Tensor, share: float) -> None:
+        """Go down the loss, at this share of the rate."""
+        self._network.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._others, 1.0)
+        for optimizer in (self.muon, self.adam):
+            optimizer.param_groups[0]["lr"] = self._rate * share
+            optimizer.step()
+
+
 def orthogonal(matrices: Tensor) -> Tensor:
     """Wide matrices with singular values brought near 1 by a quintic Newton-Schulz iteration."""
     scaled = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)

@@ -48,6 +48,10 @@ class Session:
         """Part of the budget that is used up, 1 when it is over."""
         return min(1.0, self.seconds / self._budget)
 
+    def pace(self, warm: int) -> float:
+        """Share of the full rate: up over the first `warm` steps, to zero over the second half."""
+        return min(1.0, (self.step + 1) / warm) * min(1.0, max(0.005, 2 * (1 - self.progress)))
+
     def advance(self) -> None:
         """Count one step, and save when it is time."""
         self.step += 1

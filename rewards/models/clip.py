@@ -21,7 +21,7 @@ from transformers import (
 
 from .building import Shapes, assemble, layers
 from .preprocess import Preprocess
-from .running import encode, recompute, unit
+from .running import encode, read, recompute, unit
 from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
 
 _HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
@@ -115,14 +115,7 @@ class CLIP(CLIPVision):
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """(B,77) token numbers."""
         length = self.network.config.text_config.max_position_embeddings
-        made = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        )
-        return made.input_ids
+        return read(self.tokenizer, prompts, length).input_ids
 
     @property
     def scale(self) -> float:

@@ -14,7 +14,7 @@ from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVi
 from ...dno.sharing import once
 from .building import Shapes, assemble, layers
 from .preprocess import Preprocess
-from .running import encode, recompute
+from .running import encode, read, recompute
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp.layers."
 _PLACES, _PATCHES = f"{_VISION}pos_embed", f"{_VISION}patch_embed.proj.weight"
@@ -68,9 +68,7 @@ class ImageRewardModel(nn.Module):
     @torch.no_grad()
     def tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(1,35) token numbers, and 1 where there is one; what is beyond is cut off."""
-        made = self.tokenizer(
-            [prompt], padding="max_length", truncation=True, max_length=_LENGTH, return_tensors="pt"
-        )
+        made = read(self.tokenizer, [prompt], _LENGTH)
         return made.input_ids, made.attention_mask
 
     def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:

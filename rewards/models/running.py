@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -48,6 +48,17 @@ def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Answer
     parts = tuple(part.to(image.device).to(precision) for part in parts)
     parts = _ScaledOut.apply(scale, *parts) if half else parts
     return parts[0] if isinstance(answer, Tensor) else parts
+
+
+def read(tokenizer, prompts: Sequence[str], length: int):
+    """What a tokenizer makes of prompts, cut off or filled up: input_ids (B,length) and more."""
+    return tokenizer(
+        list(prompts),
+        padding="max_length",
+        truncation=True,
+        max_length=length,
+        return_tensors="pt",
+    )
 
 
 def unit(vectors: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVi
 
 from .building import Shapes, assemble, layers
 from .preprocess import HALF, Preprocess
-from .running import encode, recompute, unit
+from .running import encode, read, recompute, unit
 from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
 
 _HEADS = {1152: 16, 1536: 16}  # so400m and giant; all others have heads of 64
@@ -100,15 +100,9 @@ class SigLIP(SigLIPVision):
                 "This SigLIP has no tokenizer, so it reads no text: load it as the Hugging Face "
                 "folder with all files of its page, and pip install protobuf, which its words need."
             )
-        made = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.network.config.text_config.max_position_embeddings,
-            return_tensors="pt",
-        )
-        tower = self.network.text_model
-        tokens = made.input_ids.to(tower.head.weight.device)
+        tower, sizes = self.network.text_model, self.network.config.text_config
+        tokens = read(self.tokenizer, prompts, sizes.max_position_embeddings).input_ids
+        tokens = tokens.to(tower.head.weight.device)
         return unit(tower(input_ids=tokens).pooler_output.cpu().float())
 
 
