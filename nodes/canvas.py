@@ -68,8 +68,10 @@ class Canvas:
         letters = sum(font(round(size * self._scale)).getlength(part) for part in parts)
         return letters / self._scale + (len(parts) - 1) * 1.1 * size
 
-    def text(self, x: float, y: float, words: str, size: float, colour=INK, anchor="lm") -> None:
-        """`words` at a point, `anchor` as in Pillow; a white halo keeps lines off."""
+    def text(
+        self, x: float, y: float, words: str, size: float, colour=INK, anchor="lm", halo=0.12
+    ) -> None:
+        """`words` at a point, `anchor` as in Pillow; a white halo, in sizes, keeps lines off."""
         face, scale = font(round(size * self._scale)), self._scale
         if anchor[0] != "l":
             x -= self.width_of(words, size) * {"m": 0.5, "r": 1.0}[anchor[0]]
@@ -79,7 +81,7 @@ class Canvas:
                 x += 1.1 * size
             self._draw.text(
                 (x * scale, y * scale), part, colour, face, "l" + anchor[1],
-                stroke_width=round(0.12 * size * scale), stroke_fill="white",
+                stroke_width=round(halo * size * scale), stroke_fill="white",
             )  # fmt: skip
             x += face.getlength(part) / scale
 

@@ -115,7 +115,7 @@ def _mark(frame: Frame, panel: Panel, heights: Sequence[float]) -> None:
         words = f"best {number(value)} at {step}"
         half = frame.canvas.width_of(words, size) / 2
         x = min(max(frame.x(step), frame.left + half), frame.right - half)
-        frame.canvas.text(x, y - 1.05 * size, words, size, anchor="mm")
+        frame.canvas.text(x, y - 1.05 * size, words, size, anchor="mm", halo=0.3)
 
 
 def _legend(frame: Frame, panel: Panel, top: float, foot: float) -> float:
