@@ -83,6 +83,17 @@ def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     assert seen.grad.abs().sum() > 0
 
 
+def test_the_head_of_hpsv3_stays_as_exact_as_its_file(folder):
+    write_hpsv3(folder)
+    network = reward_models.load(folder / "HPSv3.safetensors", torch.bfloat16)
+    dtypes = {name: weight.dtype for name, weight in network.named_parameters()}
+    head = {name for name in dtypes if "rm_head" in name}
+    assert {dtypes[name] for name in head} == {torch.float32}
+    assert {dtype for name, dtype in dtypes.items() if name not in head} == {torch.bfloat16}
+    reward_models.bring_in(network)
+    assert network.network.rm_head[0].weight.dtype == torch.float32
+
+
 def test_comfyui_moves_it_outside_of_inference_mode(folder):
     write_lrm(folder)
     network, modes = reward_models.load(folder / "lrm_sd15"), []

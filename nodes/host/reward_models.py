@@ -63,14 +63,17 @@ def load(path: Path, precision: torch.dtype | None = None) -> nn.Module:
 def _cast(network: nn.Module, dtype: torch.dtype, name: str) -> None:
     """Weights one after the other, so that no more memory is held than for the larger of both.
 
-    Buffers that no file holds, such as tables of angles, stay as exact as they were made.
+    Buffers that no file holds, such as tables of angles, stay as exact as they were made, and
+    what a network names in `as_stored` as exact as its file.
     """
+    exact = getattr(network, "as_stored", ())
     own = {id(tensor): (weight, tensor) for weight, tensor in _stored(network)}
     done: dict[tuple, torch.Tensor] = {}  # weights that share their memory go on sharing it
     for weight, tensor in own.values():
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        wanted = torch.promote_types(tensor.dtype, dtype) if weight.startswith(exact) else dtype
         if key not in done:
-            done[key] = tensor.data.to(dtype)
+            done[key] = tensor.data.to(wanted)
         tensor.data = done[key]
         if tensor.numel() and not all(bound.isfinite() for bound in tensor.data.aminmax()):
             raise ValueError(

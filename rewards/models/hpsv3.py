@@ -44,6 +44,7 @@ class HPSv3(nn.Module):
     tokenizer_name = "qwen2"
     tokenizer = None
     half_precision = torch.bfloat16  # as it was trained; fp16 overflows
+    as_stored = ("network.rm_head.",)  # prefixes of weights that no half precision makes coarser
 
     def __init__(self, network: _Parts) -> None:
         super().__init__()
