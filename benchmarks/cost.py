@@ -88,8 +88,8 @@ def _inside(guider, sigmas, latent, measure: Callable) -> None:
     import comfy.samplers
     import torch
 
-    from ComfyUI_DNO.nodes.host.ordinary import ordinary, ordinary_modules
-    from ComfyUI_DNO.nodes.host.sampling import Sampling
+    from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
+    from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
     class Probe(comfy.samplers.Sampler):
         def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest):

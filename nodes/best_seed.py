@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..dno.objective import Objective, Weighted
-from .canvas import number
-from .host.aligner import check_latent
-from .host.prepare import Job, check_vae, objective, prepare, seed_at, with_samples
+from .drawing.canvas import number
+from .drawing.sheet import MOST, Tile, order, reduced, sheet
 from .host.progress import Progress, say
+from .host.sampling.aligner import check_latent
+from .host.sampling.job import Job, check_vae, objective, prepare, seed_at, with_samples
 from .inputs import like_ksampler
 from .schema import CATEGORY, drawn, schema, to_image
 from .score import score, table
-from .sheet import MOST, Tile, order, reduced, sheet
 
 TOOLTIPS = {
     "reward": "What the pictures are judged by. Combine Rewards adds several.",

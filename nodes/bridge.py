@@ -14,8 +14,8 @@ from comfy_api.latest import io
 from ..dno.fields import Choice, Colour, Image, Mask, Model, Range, Switch, Text, fields_of
 from ..dno.objective import Reward, Weighted
 from ..rewards.models.vision import VisionEncoder
-from .host.clip_vision import as_encoder
-from .host.reward_models import bring_in
+from .host.judges.clip_vision import as_encoder
+from .host.judges.reward_models import bring_in
 from .schema import (
     CATEGORY,
     RegularizerSocket,

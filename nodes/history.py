@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..dno.history import History
-from .canvas import font, number
+from .drawing.canvas import font, number
+from .drawing.plot import plot
 from .host.progress import say
-from .plot import plot
 from .schema import CATEGORY, HistorySocket, drawn, schema, to_bhwc
 
 PROBABILITY = "P(z)"

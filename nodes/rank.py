@@ -9,11 +9,11 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..dno.objective import Weighted
-from .host.prepare import objective
+from .drawing.sheet import MOST, Tile, order, reduced, sheet
 from .host.progress import say
+from .host.sampling.job import objective
 from .schema import CATEGORY, RewardSocket, drawn, schema
 from .score import pictures_of, score, table
-from .sheet import MOST, Tile, order, reduced, sheet
 
 
 class DNORankImages(io.ComfyNode):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..rewards.models.catalogue import PUBLISHED, by_label
-from .host.download import fetch
+from .host.judges.download import fetch
+from .host.judges.reward_folders import fingerprint, names, place_of, problem
+from .host.judges.reward_models import PRECISIONS, load
 from .host.progress import say
-from .host.reward_folders import fingerprint, names, place_of, problem
-from .host.reward_models import PRECISIONS, load
 from .schema import CATEGORY, RewardModelSocket, schema
 
 

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 from ..dno.history import History
 from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
-from .host.aligner import Aligner, Settings
-from .host.prepare import Job, check_vae, handed_on, objective, prepare, with_samples
-from .host.replay import FixedNoise, Replay
+from .host.sampling.aligner import Aligner, Settings
+from .host.sampling.job import Job, check_vae, handed_on, objective, prepare, with_samples
+from .host.sampling.replay import FixedNoise, Replay
 from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
 from .options import Options
 from .schema import CATEGORY, HistorySocket, schema

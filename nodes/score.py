@@ -11,11 +11,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..dno.objective import Objective, TermError, Weighted
-from .canvas import number
-from .host.aligner import HOST_ERRORS
-from .host.prepare import objective
+from .drawing.canvas import number
+from .host.judges.reward_models import bring_in
 from .host.progress import say
-from .host.reward_models import bring_in
+from .host.sampling.aligner import HOST_ERRORS
+from .host.sampling.job import objective
 from .schema import CATEGORY, RewardSocket, schema, to_image
 
 

@@ -16,6 +16,10 @@ LAYERS = {  # folder -> folders of ours that it may import
     "regularizers": {"regularizers", "dno"},
     "nodes": {"nodes", "rewards", "regularizers", "dno"},
 }
+INNER = {  # folder inside a layer -> all that it may import of ours
+    ("dno", "autograd"): [("dno", "autograd")],
+    ("nodes", "drawing"): [("nodes", "drawing"), ("dno",)],
+}
 OURS = set(LAYERS)
 FILES = [path for folder in LAYERS for path in sorted((ROOT / folder).rglob("*.py"))]
 names = [str(path.relative_to(ROOT)) for path in FILES]
@@ -44,9 +48,14 @@ def test_imports_point_one_way(path):
         if parts[0] == "absolute":
             assert parts[1] not in OURS, f"{path}: import our own modules relatively"
             host = parts[1].startswith(("comfy", "folder_paths", "latent_preview", "server"))
-            assert layer == "nodes" or not host, f"{path} imports ComfyUI"
+            drawing = path.is_relative_to(ROOT / "nodes" / "drawing")
+            assert not host or (layer == "nodes" and not drawing), f"{path} imports ComfyUI"
         else:
             assert parts[0] in LAYERS[layer], f"{path} imports {'.'.join(parts)}"
+            for inner in INNER:
+                if path.is_relative_to(ROOT.joinpath(*inner)):
+                    allowed = INNER[inner]
+                    assert any(parts[: len(a)] == a for a in allowed), f"{path} imports {parts}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=names)

@@ -6,12 +6,11 @@ import sys
 import time
 
 import comfy.utils
-import numpy as np
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 from torch import Tensor
 
 from ...dno.history import History
+from ..drawing.canvas import side_by_side
 
 TICKS = 120  # of the bar, per iteration
 PREVIEW_SIDE = 512
@@ -75,12 +74,6 @@ def say(text: str) -> None:
     server = module and getattr(module.PromptServer, "instance", None)
     if server is not None and context is not None:
         server.send_progress_text(text, context.node_id)
-
-
-def side_by_side(image: Tensor) -> Image.Image:
-    """The batch (B,3,H,W) side by side, at most four."""
-    row = image[:4].clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    return Image.fromarray(np.concatenate(list(row), axis=1))
 
 
 def line(history: History, iterations: int) -> str:

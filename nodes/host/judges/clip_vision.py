@@ -1,0 +1,105 @@
+"""ComfyUI's CLIP_VISION as an encoder of rewards: its own modules, with a gradient.
+
+ComfyUI's `encode_image` rounds to 8 bits, which has no gradient, and its layers write in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+from comfy.clip_vision import ClipVisionModel
+from torch import Tensor, nn
+
+from ....dno.autograd.recompute import Recomputer
+from ....rewards.models.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
+from ....rewards.models.vision import VisionEncoder, collecting
+from ..sampling.guards import training_kernels
+
+_known: WeakKeyDictionary[ClipVisionModel, ComfyVision] = WeakKeyDictionary()
+
+
+def as_encoder(value: object) -> object:
+    """A CLIP_VISION as an encoder, always the same one; anything else as it is."""
+    if not isinstance(value, ClipVisionModel):
+        return value
+    if value not in _known:
+        _known[value] = ComfyVision(value)
+    return _known[value]
+
+
+class ComfyVision(VisionEncoder):
+    """CLIP, SigLIP or DINOv2 as ComfyUI loads it, in fp32 maths as there.
+
+    ComfyUI's SigLIP has no pooling head: its embedding is the mean of its patches.
+    """
+
+    title = "CLIP vision of ComfyUI"
+
+    def __init__(self, host: ClipVisionModel) -> None:
+        super().__init__()
+        if "siglip2" in str(getattr(host, "model_type", "")):
+            raise ValueError(
+                "This CLIP vision model is a SigLIP 2 of any size (NaFlex), which has no gradient "
+                "here: use one of fixed size, for example siglip2-so400m-patch14-384."
+            )
+        self.network, self.patcher = host.model, host.patcher
+        mean = tuple(getattr(host, "image_mean", CLIP_MEAN))
+        std = tuple(getattr(host, "image_std", CLIP_STD))
+        lists = [part for part in self.network.modules() if isinstance(part, nn.ModuleList)]
+        self._layers = max(lists, key=len)
+        tower = getattr(self.network, "vision_model", None)
+        self.family = "clip" if tower is not None else "dinov2"
+        if tower is not None and tower.embeddings.class_embedding is None:
+            self.family, self.pooled = "siglip", False
+        fit = "stretch" if self.family == "siglip" else "crop"
+        self.preprocess = Preprocess(host.image_size, fit, mean, std, floor=True)
+
+    @property
+    def width(self) -> int:
+        """D, the length of an embedding."""
+        projection = getattr(self.network, "visual_projection", None)
+        if hasattr(projection, "weight"):
+            return len(projection.weight)
+        return next(len(w) for w in self.network.parameters() if w.ndim == 4)  # of the patches
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
+        given = pixels.to(self.patcher.load_device)
+        with _recomputed(self._layers), collecting(self._layers) as middle:
+            embed = self.network(pixel_values=given)[2]
+        embed = embed if embed.ndim == 2 else embed.mean(dim=1)
+        patches = (tokens[:, _others(tokens.shape[1]) :] for tokens in middle)
+        return tuple(part.to(pixels) for part in (embed, *patches))
+
+
+def _others(tokens: int) -> int:
+    """How many of the tokens come before the square of patches: a class token, registers."""
+    return tokens - math.isqrt(tokens) ** 2
+
+
+@contextmanager
+def _recomputed(layers: nn.ModuleList) -> Iterator[None]:
+    """Within, each layer keeps its input only, and may write into it."""
+    recomputer = Recomputer()
+
+    def watched(forward: Callable) -> Callable:
+        def run(x: Tensor, *arguments, **keywords) -> Tensor:
+            def call(given: Tensor) -> tuple[Tensor]:
+                with training_kernels(torch.is_grad_enabled()):
+                    return (forward(given.clone(), *arguments, **keywords),)
+
+            return recomputer(call, x)[0]
+
+        return run
+
+    for layer in layers:
+        layer.forward = watched(layer.forward)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward

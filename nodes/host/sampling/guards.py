@@ -1,0 +1,157 @@
+"""Switches of the host that must be set while gradients flow, forward and backward alike."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import comfy.ldm.modules.attention
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import comfy.patcher_extension
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from torch.overrides import TorchFunctionMode
+
+from ....dno.autograd.recompute import GradientCutError
+from ....dno.autograd.saved import insist_on_writes_allowed
+
+try:
+    import comfy_kitchen
+    import comfy_kitchen.backends.eager
+except ImportError:  # ComfyUI before 2026
+    comfy_kitchen = None
+
+STEP_CACHES = ("easycache", "lazycache", "teacache", "tea_cache", "first_block_cache")
+FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
+
+
+@contextmanager
+def training_kernels(training: bool = True) -> Iterator[None]:
+    """Newer ComfyUI picks fused kernels without a backward unless it believes to be training."""
+    management = comfy.model_management
+    missing = object()
+    before = getattr(management, "in_training", missing)
+    management.in_training = training
+    try:
+        yield
+    finally:
+        if before is missing:
+            del management.in_training
+        else:
+            management.in_training = before
+
+
+class PlainKernels(TorchFunctionMode):
+    """comfy-kitchen's fused ops as the plain torch that they stand for: those have no backward."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        space, _, name = getattr(func, "_qualified_op_name", "").partition("::")
+        if space == "comfy_kitchen" and name.startswith(FUSED):
+            func = getattr(comfy_kitchen.backends.eager, name, func)
+        return func(*args, **(kwargs or {}))
+
+
+def kernels(executor, model, conds, *args):
+    """With a gradient, kernels that have one; without, the user's own: his pictures bit for bit."""
+    if not torch.is_grad_enabled():
+        with training_kernels(False):
+            return executor(model, conds, *args)
+    if any(entry.get("hooks") for entries in conds if entries for entry in entries):
+        insist_on_writes_allowed()  # hooks swap weights between prompts, past autograd's counters
+    with PlainKernels() if comfy_kitchen else nullcontext(), casting_products(model):
+        return executor(model, conds, *args)
+
+
+@contextmanager
+def casting_products(network: torch.nn.Module) -> Iterator[None]:
+    """ComfyUI's fp8 products before 2026 have no backward: multiply by the weights cast up."""
+    if hasattr(comfy.ops, "QuantLinearFunc") or not hasattr(comfy.ops, "fp8_linear"):
+        yield
+        return
+    layers = [m for m in network.modules() if getattr(m, "_full_precision_mm", True) is False]
+    fp8_linear, comfy.ops.fp8_linear = comfy.ops.fp8_linear, lambda layer, x: None
+    for layer in layers:
+        layer._full_precision_mm = True
+    try:
+        yield
+    finally:
+        comfy.ops.fp8_linear = fp8_linear
+        for layer in layers:
+            layer._full_precision_mm = False
+
+
+def attention(chosen: Callable | None) -> Callable:
+    """The user's attention, with torch's in its place where a gradient is wanted and it has none.
+
+    chosen: the override that the model carries already. Sage, flash and int8 have no backward.
+    """
+
+    def attend(function, q, k, v, *args, **kwargs):
+        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+        if not (differentiated and (_is_opaque(function) or _is_opaque(chosen))):
+            own = functools.partial(chosen, function) if chosen else function
+            result = own(q, k, v, *args, **kwargs)
+            if result.requires_grad or not differentiated:
+                return result
+        return attention_pytorch(q, k, v, *args, **kwargs)
+
+    return attend
+
+
+def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
+    """A copy of the run's model options whose denoiser calls go through `calc_cond_batch`."""
+    options = comfy.model_patcher.create_model_options_clone(model_options)
+    options.pop("multigpu_clones", None)  # its threads have no gradient: one device does it all
+    transformer = options.setdefault("transformer_options", {})
+    chosen = transformer.get("optimized_attention_override")
+    if chosen is not None or attention_is_opaque():
+        transformer["optimized_attention_override"] = attention(chosen)
+    for wrapper in (calc_cond_batch, kernels):
+        comfy.patcher_extension.add_wrapper_with_key(
+            comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
+            "comfyui-dno",
+            wrapper,
+            options,
+            is_model_options=True,
+        )
+    return options
+
+
+@contextmanager
+def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
+    """Refuse a network whose output has lost the gradient; the sampler's own part would hide it."""
+
+    def check(module, arguments, output) -> None:
+        wanted = torch.is_grad_enabled() and any(
+            isinstance(x, torch.Tensor) and x.requires_grad for x in arguments
+        )
+        if wanted and isinstance(output, torch.Tensor) and not output.requires_grad:
+            raise GradientCutError(
+                "This model cannot be differentiated: its network passes no gradient. Use it "
+                "without TensorRT, Nunchaku or other compiled parts."
+            )
+
+    handle = network.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def attention_is_opaque() -> bool:
+    """Whether the attention kernel that ComfyUI was started with has no backward pass."""
+    return _is_opaque(comfy.ldm.modules.attention.optimized_attention)
+
+
+def _is_opaque(function: Callable | None) -> bool:
+    name = getattr(function, "__name__", "").lower()
+    return any(kind in name for kind in ("sage", "flash", "int8"))
+
+
+def step_cache(model_options: dict) -> str | None:
+    """The name of a step cache found in the model's options: it makes gradients meaningless."""
+    text = repr(model_options.get("transformer_options", {}).get("wrappers", {})).lower()
+    return next((name for name in STEP_CACHES if name in text), None)

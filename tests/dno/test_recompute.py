@@ -1,0 +1,163 @@
+"""Recomputation is exact where torch's tools are not: on calls that write into saved tensors."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from ComfyUI_DNO.dno.autograd.recompute import Recomputer
+from ComfyUI_DNO.dno.autograd.saved import insist_on_writes_allowed, writes_allowed
+
+
+def writes_residuals(x):
+    """What Flux's blocks do: the branch saves the stream, then the stream is written to."""
+    stream = x * 1.5
+    for _ in range(2):
+        branch = (stream * stream).sin()
+        stream += branch
+    return stream
+
+
+def writes_around_a_slice(x):
+    """A slice is saved, then the whole is written to."""
+    stream = x * 1.5
+    branch = stream[:, 1:] ** 3
+    stream += 5
+    return stream[:, 1:] + branch
+
+
+def writes_into_a_result(x):
+    """exp saves its result, which is then written to."""
+    result = x.exp()
+    kept = result * 2
+    result.mul_(x)
+    return kept + result
+
+
+def writes_into_its_input(x):
+    square = x**2
+    x += 1
+    return square + x
+
+
+def writes_by_out(x):
+    """`out=` is a write as well."""
+    saved = x * 1.5
+    square = saved**2
+    with torch.no_grad():
+        torch.exp(saved.detach(), out=saved.detach())
+    return square
+
+
+def writes_through_data(x):
+    """What ComfyUI's hooks do to weights between two prompts: autograd's counters do not see it."""
+    weight = torch.full_like(x, 1.5)
+    first = weight * x
+    weight.data.copy_(weight * 2)
+    return first * (weight * x)
+
+
+CALLS = [
+    writes_residuals,
+    writes_around_a_slice,
+    writes_into_a_result,
+    writes_into_its_input,
+    writes_by_out,
+    writes_through_data,
+]
+
+
+def slope(function, x, direction):
+    """Central differences of the sum of `function`, without autograd."""
+    with torch.no_grad():
+        step = 1e-6
+        ahead, behind = (function(x + sign * step * direction).sum() for sign in (1, -1))
+    return (ahead - behind) / (2 * step)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("backward", ["first", "second"])
+def test_calls_that_write_in_place_are_exact(call, backward):
+    generator = torch.Generator().manual_seed(0)
+    x, direction = (torch.randn(3, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    recomputer = Recomputer()
+    for _ in range(1 if backward == "first" else 2):
+        leaf = x.clone().requires_grad_()
+        (out,) = recomputer(lambda tensor: (call(tensor),), leaf)
+        (gradient,) = torch.autograd.grad(out.sum(), leaf)
+    expected = slope(call, x, direction)
+    torch.testing.assert_close((gradient * direction).sum(), expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(out.detach(), call(x.clone()))
+
+
+def test_torch_itself_is_wrong_here():
+    """Why the pack has its own: if these ever pass, torch's tools can take over."""
+    x = torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
+    exact = slope(writes_around_a_slice, x.detach(), torch.ones_like(x))
+    with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        (gradient,) = torch.autograd.grad(writes_around_a_slice(x.clone()).sum(), x)
+    assert abs(gradient.sum() - exact) > 1
+    out = checkpoint(writes_residuals, x, use_reentrant=False)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    exact = slope(writes_residuals, x.detach(), torch.ones_like(x))
+    assert abs(gradient.sum() - exact) > 0.1
+
+
+def test_memory_reused_after_a_write_is_told_apart():
+    """Tensors come and go at the same address; each keeps what it was saved with."""
+    x = torch.full((1000,), 2.0, requires_grad=True)
+    with writes_allowed():
+        total = 0
+        for factor in range(1, 6):
+            stream = x * factor
+            total = total + (stream**2).sum()
+            stream.zero_()
+            del stream
+        (gradient,) = torch.autograd.grad(total, x)
+    assert torch.equal(gradient, torch.full_like(x, 2 * 2.0 * (1 + 4 + 9 + 16 + 25)))
+
+
+def test_calls_are_recorded_outright_only_where_nothing_writes():
+    x = torch.ones(4, requires_grad=True)
+    for function, expected in ((torch.sin, True), (writes_residuals, False)):
+        recomputer = Recomputer(budget=10**6)
+        for _ in range(2):
+            recomputer.restart()
+            torch.autograd.grad(recomputer(lambda tensor, f=function: (f(tensor),), x)[0].sum(), x)
+        assert recomputer.recording is expected
+
+
+def test_a_write_that_comes_later_is_seen_as_well():
+    """The first call is watched; the others, saved by plain autograd, by its version counters."""
+    recomputer, x = Recomputer(), torch.ones(4, requires_grad=True)
+    torch.autograd.grad(recomputer(lambda tensor: (tensor.sin(),), x)[0].sum(), x)
+    assert recomputer.remedies == []
+    out = recomputer(lambda tensor: (writes_residuals(tensor),), x)[0].sum()
+    (gradient,) = torch.autograd.grad(out, x)
+    assert recomputer.remedies != []
+    x = x.detach().double()
+    expected = slope(writes_residuals, x, torch.ones_like(x))
+    torch.testing.assert_close(gradient.sum().double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_be_seen_can_be_said():
+    def swaps_weights(x):
+        if torch.is_grad_enabled():
+            insist_on_writes_allowed()
+        return (writes_through_data(x),)
+
+    recomputer, x = Recomputer(), torch.ones(4, requires_grad=True)
+    torch.autograd.grad(recomputer(lambda tensor: (tensor.sin(),), x)[0].sum(), x)
+    (gradient,) = torch.autograd.grad(recomputer(swaps_weights, x)[0].sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, 2 * 1.5 * 3))
+
+
+def test_an_error_of_the_model_is_not_swallowed():
+    def broken(x):
+        if torch.is_grad_enabled():
+            raise RuntimeError("the model's own")
+        return (x,)
+
+    x = torch.ones(2, requires_grad=True)
+    out = Recomputer()(broken, x)[0].sum()
+    with pytest.raises(RuntimeError, match="the model's own"):
+        out.backward()

@@ -1,0 +1,104 @@
+"""What a run costs: evaluations counted, and what autograd keeps between forward and backward."""
+
+from __future__ import annotations
+
+import comfy.sample
+import pytest
+import torch
+
+from ComfyUI_DNO.dno.noise import Noise
+from ComfyUI_DNO.dno.objective import Weighted
+from ComfyUI_DNO.nodes.options import Options
+from ComfyUI_DNO.nodes.sampler import DNOSampler
+
+from ..support import tiny
+from ..support.probe import look
+
+
+class Mean:
+    differentiable = True
+
+    def __call__(self, image):
+        return image.mean((1, 2, 3))
+
+
+def evaluations(memory: str, iterations: int, steps: int, **inputs) -> list[bool]:
+    """Run and list every evaluation of the network, true where a graph was recorded."""
+    seen = []
+
+    def count(apply_model, arguments):
+        seen.append(torch.is_grad_enabled())
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model = tiny.unet(tiny.ModelType.FLOW)
+    model.set_model_unet_function_wrapper(count)
+    with torch.inference_mode():
+        DNOSampler.execute(
+            model,
+            tiny.conditioning(1),
+            tiny.conditioning(2),
+            {"samples": torch.zeros(1, 4, 8, 8)},
+            tiny.vae(),
+            {"mean": Weighted(1.0, Mean())},
+            0,
+            steps,
+            3.0,
+            "euler",
+            "normal",
+            1.0,
+            iterations,
+            0.01,
+            options=Options(memory=memory),
+            **inputs,
+        )
+    return seen
+
+
+def test_least_memory_costs_one_forward_and_one_recomputation_per_step():
+    seen = evaluations("least", iterations=3, steps=4)
+    assert seen.count(False) == 4 * 4  # the first picture and three more
+    assert seen.count(True) == 3 * 4  # no backward after the last
+
+
+def test_automatic_memory_records_instead_of_recomputing():
+    """The first iteration measures what a call keeps; then nothing is computed twice."""
+    seen = evaluations("automatic", iterations=3, steps=4)
+    assert seen.count(True) == 4 + 2 * 4
+    assert seen.count(False) == 4 + 4  # measured, and the last
+
+
+@pytest.mark.parametrize("budget", [0, 2**40], ids=["least", "recorded"])
+def test_memory_in_the_number_of_steps(budget):
+    kept = {steps: _bytes_kept(steps, budget) for steps in (2, 8)}
+    latents = 6 * 4 * 8 * 8 * 4  # six more steps, fp32
+    growth = kept[8] - kept[2]
+    if budget:
+        assert growth > 100 * latents
+    else:
+        assert growth <= 8 * latents
+
+
+def _bytes_kept(steps: int, budget: int) -> int:
+    model = tiny.unet(tiny.ModelType.FLOW)
+    latent = torch.zeros(1, 4, 8, 8)
+    found = []
+
+    def count(sampling):
+        if budget:
+            sampling.recomputer.budget, sampling.recomputer.bytes_per_call = budget, 1
+        storages = {}
+
+        def pack(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        weights = sum(w.nbytes for w in model.model.parameters())
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with torch.enable_grad(), hooks:
+            result = sampling.render(Noise(sampling.noise))
+        found.append(sum(storages.values()) - (weights if budget else 0))
+        return result
+
+    noise = comfy.sample.prepare_noise(latent, 3)
+    look(tiny.guider(model), "euler", tiny.sigmas(model, "euler", steps), noise, latent, count)
+    return found[0]

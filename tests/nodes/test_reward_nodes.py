@@ -1,0 +1,216 @@
+"""The nodes that the bridge makes of rewards and regularizers, and the nodes that combine them."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import torch
+from comfy_api.latest import io
+
+from ComfyUI_DNO.dno.fields import (
+    Choice,
+    Colour,
+    Image,
+    Mask,
+    Range,
+    Switch,
+    check_fields,
+    fields_of,
+)
+from ComfyUI_DNO.dno.objective import Weighted, of_latent
+from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
+from ComfyUI_DNO.regularizers import REGULARIZERS
+from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
+
+from ..support.examples import build, mask, picture
+from ..support.tiny_models import tiny
+
+NODES = [*rewards.NODES, *regularizers.NODES, *combine.NODES]
+BRIDGED = list(
+    zip(rewards.NODES + regularizers.NODES, REWARDS + MODIFIERS + REGULARIZERS, strict=True)
+)
+
+every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+every_pair = pytest.mark.parametrize("node, cls", BRIDGED, ids=lambda value: value.__name__)
+
+
+def values_of(node, cls):
+    """What ComfyUI hands to the node: its widgets' defaults, and pictures for its sockets."""
+    values = {}
+    for given in node.GET_SCHEMA().inputs:
+        if isinstance(given, io.Image.Input):
+            values[given.id] = picture(2).movedim(1, -1)
+        elif isinstance(given, io.Mask.Input):
+            values[given.id] = mask()
+        elif "DNO_REWARD_MODEL" in given.get_io_type():
+            values[given.id] = tiny(fields_of(cls)[given.id][0].kinds[0].title)
+        elif given.id == "prompt":
+            values[given.id] = "a red fox"
+        elif given.id == "reward":
+            values[given.id] = {"darkness": Weighted(2.5, Darkness())}
+        elif hasattr(given, "default"):
+            values[given.id] = given.default
+    return values
+
+
+@every_node
+def test_every_node_says_what_it_is(node):
+    info = node.GET_NODE_INFO_V1()
+    assert info["name"] == node.__name__
+    assert info["name"].isascii() and info["name"].startswith("DNO")
+    assert info["category"] in ("sampling/DNO/rewards", "sampling/DNO/regularizers")
+    assert info["description"].endswith(".")
+    assert info["output"] in (["DNO_REWARD"], ["DNO_REGULARIZER"])
+    assert all(info["output_tooltips"])
+    for group in info["input"].values():
+        for name, (_, options) in group.items():
+            assert options.get("tooltip"), name
+            if "min" in options:
+                assert options["min"] <= options["default"] <= options["max"], name
+                assert options["step"] > 0
+
+
+def test_node_ids_are_unique():
+    assert len({node.GET_SCHEMA().node_id for node in NODES}) == len(NODES)
+
+
+@every_pair
+def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
+    kind = "Regularizer" if cls in REGULARIZERS else "Reward"
+    made = node.GET_SCHEMA()
+    assert made.node_id == f"DNO{cls.__name__}{kind}"
+    assert made.display_name.replace(" ", "") == cls.__name__ + kind
+    assert made.category == f"sampling/DNO/{kind.lower()}s"
+    assert made.description == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
+    own = [*fields_of(cls)]
+    inputs = ["reward", *own] if cls in MODIFIERS else [*own, "weight"]
+    assert [given.id for given in made.inputs] == inputs
+
+
+@every_pair
+def test_executing_a_node_gives_one_named_weighted_term(node, cls):
+    values = values_of(node, cls)
+    if "weight" in values:
+        assert values["weight"] == 1.0
+        values["weight"] = 2.5
+    with torch.inference_mode():
+        (terms,) = node.execute(**values).result
+    ((name, term),) = terms.items()
+    assert term.weight == 2.5
+    if cls in MODIFIERS:
+        assert name == build(cls).label.format("darkness") != "darkness"
+    else:
+        assert name == bridge.term_name(cls)
+        assert isinstance(term.score, cls)
+
+
+@every_pair
+def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
+    with torch.inference_mode():
+        values = {
+            name: value.clone() if isinstance(value, torch.Tensor) else value
+            for name, value in values_of(node, cls).items()
+        }
+        (terms,) = node.execute(**values).result
+    (term,) = terms.values()
+    if cls not in REGULARIZERS and term.score.differentiable:
+        image = picture(dtype=torch.float64)  # no conversion hides the reference
+        if of_latent(term.score):
+            image = torch.cat([image, image[:, :1]], 1)
+        image.requires_grad_()
+        term.score(image).sum().backward()
+        assert image.grad.abs().sum() > 0
+
+
+@every_node
+def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
+    page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
+    made = node.GET_SCHEMA()
+    assert page.startswith(f"# {made.display_name}\n")
+    for given in made.inputs:
+        assert f"`{given.id}`" in page
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Everything:
+    """One field of each kind."""
+
+    image: Annotated[torch.Tensor, Image(help="a picture")]
+    count: Annotated[int, Range(1, 9, step=2, help="a whole number")] = 3
+    share: Annotated[float, Range(0, 1, step=0.1, help="a number")] = 0.5
+    way: Annotated[str, Choice(("up", "down"), help="a choice")] = "down"
+    on: Annotated[bool, Switch(help="a switch")] = True
+    tint: Annotated[str, Colour(help="a colour")] = "#123456"
+    area: Annotated[torch.Tensor | None, Mask(help="a mask")] = None
+    differentiable = True
+
+
+def test_each_kind_of_field_becomes_its_widget_or_socket():
+    node = bridge.reward_node(Everything)
+    found = node.GET_NODE_INFO_V1()["input"]
+    required, optional = found["required"], found["optional"]
+    assert required["image"] == ("IMAGE", {"tooltip": "a picture"})
+    assert optional["area"] == ("MASK", {"tooltip": "a mask"})
+    kind, options = required["count"]
+    assert kind == "INT" and all(isinstance(options[key], int) for key in ("min", "max", "step"))
+    kind, options = required["share"]
+    assert kind == "FLOAT" and isinstance(options["max"], float)
+    assert required["way"][1]["options"] == ["up", "down"]
+    assert required["on"][0] == "BOOLEAN"
+    assert required["tint"][0] == "STRING"
+
+
+def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
+    with torch.inference_mode():
+        image, area = torch.rand(2, 5, 7, 4), torch.rand(5, 7)
+        (terms,) = bridge.reward_node(Everything).execute(weight=1.0, image=image, area=area).result
+    score = terms["everything"].score
+    assert score.image.shape == (2, 3, 5, 7)
+    assert torch.equal(score.image[1, 2], image[1, :, :, 2])
+    assert score.area.shape == (1, 5, 7)
+    assert not score.image.is_inference() and not score.area.is_inference()
+
+
+def test_the_layout_of_images_goes_there_and_back():
+    image = torch.rand(2, 5, 7, 3)
+    assert torch.equal(schema.to_bhwc(schema.to_image(image)), image)
+    with torch.inference_mode():
+        assert not schema.to_image(torch.rand(1, 1, 1, 3)).is_inference()
+        assert not schema.to_mask(torch.rand(1, 1, 1)).is_inference()
+    grey = schema.to_image(torch.rand(1, 5, 7, 1))
+    assert grey.shape == (1, 3, 5, 7) and torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_names_are_split_into_words():
+    size = type("JPEGSize", (), {})
+    assert bridge.words(type("BlackAndWhite", (), {})) == "Black And White"
+    assert (bridge.words(size), bridge.term_name(size)) == ("JPEG Size", "JPEG size")
+    named = type("PickScore", (), {"title": "PickScore"})
+    assert (bridge.words(named), bridge.term_name(named)) == ("PickScore", "PickScore")
+
+
+def test_keywords_that_this_comfyui_does_not_know_are_dropped():
+    widget = schema.supported(io.Float.Input, "mu", default=0.5, not_yet_invented=True)
+    assert widget.default == 0.5
+    made = schema.schema(node_id="A", display_name="B", not_yet_invented=1)
+    assert made.display_name == "B"
+
+
+def test_a_bad_value_reaches_the_user_as_one_sentence():
+    colour = next(node for node in rewards.NODES if node.__name__ == "DNOColourReward")
+    with pytest.raises(ValueError, match="write it as #rrggbb"):
+        colour.execute(weight=1.0, colour="blue", tolerance=0.2, lightness=0.5)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1, 0, 4, 3), torch.full((1, 4, 4, 3), float("nan"))])
+def test_an_empty_or_broken_picture_is_explained(value):
+    checked = dataclasses.make_dataclass(
+        "Checked",
+        [("image", Annotated[torch.Tensor, Image(help="x")])],
+        namespace={"__post_init__": check_fields, "__doc__": "Checks."},
+        frozen=True,
+    )
+    with pytest.raises(ValueError, match="^Checked: image (has shape|contains NaN)"):
+        bridge.reward_node(checked).execute(weight=1.0, image=value)

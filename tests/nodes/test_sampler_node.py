@@ -1,0 +1,311 @@
+"""The DNO Sampler as a user runs it: in inference mode, beside KSampler, leaving nothing behind."""
+
+from __future__ import annotations
+
+import comfy.model_management
+import comfy.samplers
+import nodes
+import pytest
+import torch
+from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
+
+from ComfyUI_DNO.dno.objective import Weighted
+from ComfyUI_DNO.dno.optimizers import SGD
+from ComfyUI_DNO.nodes.options import Options
+from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
+from ComfyUI_DNO.regularizers import Spectrum
+
+from ..support import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:Should have:UserWarning")  # torchsde's own
+
+
+class Tilt:
+    """A smooth reward with a gradient everywhere: the left half bright, the right half dark."""
+
+    differentiable = True
+
+    def __call__(self, image):
+        ramp = torch.linspace(1, -1, image.shape[-1]).to(image)
+        return (image * ramp).mean((1, 2, 3)) * 10
+
+
+REWARD = {"tilt": Weighted(1.0, Tilt())}
+SPECTRUM = {"spectrum": Weighted(1.0, Spectrum())}
+INPUTS = dict(steps=3, cfg=3.0, sampler_name="euler_ancestral", scheduler="normal", denoise=1.0)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """(model, vae, positive, negative) made as ComfyUI makes them: inference tensors."""
+    with torch.inference_mode():
+        return (
+            tiny.unet(tiny.ModelType.FLOW),
+            tiny.vae(),
+            tiny.conditioning(1),
+            tiny.conditioning(2),
+        )
+
+
+def run(parts, latent=None, reward=REWARD, iterations=3, seed=5, options=None, **changes):
+    model, vae, positive, negative = parts
+    latent = latent or {"samples": torch.zeros(2, 4, 8, 8)}
+    with torch.inference_mode():
+        return DNOSampler.execute(
+            model,
+            positive,
+            negative,
+            latent,
+            changes.pop("vae", vae),
+            reward,
+            seed,
+            **INPUTS | {"learning_rate": 0.05} | changes,
+            iterations=iterations,
+            options=options,
+        )
+
+
+def ksampler(parts, latent=None, seed=5, **changes):
+    model, _, positive, negative = parts
+    latent = latent or {"samples": torch.zeros(2, 4, 8, 8)}
+    inputs = INPUTS | changes
+    with torch.inference_mode():
+        return nodes.common_ksampler(
+            model,
+            seed,
+            inputs["steps"],
+            inputs["cfg"],
+            inputs["sampler_name"],
+            inputs["scheduler"],
+            positive,
+            negative,
+            latent,
+            denoise=inputs["denoise"],
+        )[0]["samples"]
+
+
+MASK = torch.zeros(1, 64, 64)
+MASK[:, :, 32:] = 1
+LATENTS = {
+    "empty": {"samples": torch.zeros(2, 4, 8, 8)},
+    "image to image": {
+        "samples": torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    },
+    "masked": {
+        "samples": torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+        "noise_mask": MASK,
+    },
+    "wide": {"samples": torch.zeros(1, 4, 8, 12)},
+    "picked from a batch": {"samples": torch.zeros(2, 4, 8, 8), "batch_index": [1, 3]},
+}
+
+
+@pytest.mark.parametrize("denoise", [1.0, 0.6])
+@pytest.mark.parametrize("latent", LATENTS.values(), ids=LATENTS)
+def test_no_iterations_is_ksampler(parts, latent, denoise):
+    samples = run(parts, latent, iterations=0, denoise=denoise)[0]["samples"]
+    assert torch.equal(samples, ksampler(parts, latent, denoise=denoise))
+
+
+@pytest.mark.parametrize("latent", LATENTS.values(), ids=LATENTS)
+@pytest.mark.parametrize("name", ["euler", "ddim", "dpmpp_2m_sde"])
+def test_reward_rises(parts, latent, name):
+    history = run(parts, latent, sampler_name=name)[1]
+    first = history.records[0].reward
+    assert (history.best_reward > first + 1e-4).all()
+    assert [record.step for record in history.records] == [0, 1, 2, 3]
+
+
+def test_the_mask_is_kept(parts):
+    samples = run(parts, LATENTS["masked"])[0]["samples"]
+    kept, given = samples[..., :4], LATENTS["masked"]["samples"][..., :4]
+    assert torch.allclose(kept, given, atol=1e-4)
+    assert not torch.allclose(samples[..., 4:], LATENTS["masked"]["samples"][..., 4:], atol=1e-2)
+
+
+def test_cfg_1_evaluates_the_prompt_only(parts):
+    batches = []
+
+    def count(apply_model, arguments):
+        batches.append(len(arguments["input"]))
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model = parts[0].clone()
+    model.set_model_unet_function_wrapper(count)
+    run((model, *parts[1:]), {"samples": torch.zeros(1, 4, 8, 8)}, cfg=1.0, iterations=1)
+    assert set(batches) == {1}
+
+
+def test_images_of_a_batch_do_not_meet(parts):
+    """Image 0 beside another neighbour: bitwise for equal composition, else to rounding."""
+
+    def image_0(*images):
+        latent = {"samples": torch.zeros(len(images), 4, 8, 8), "batch_index": list(images)}
+        # Not Adam: it turns the rounding of a tiny gradient into a full step.
+        return run(
+            parts, latent, sampler_name="euler", optimizer=SGD(momentum=0.0), learning_rate=20.0
+        )[0]["samples"][0]
+
+    beside_1 = image_0(0, 1)
+    assert torch.equal(beside_1, image_0(0, 7))
+    assert torch.allclose(beside_1, image_0(0), atol=1e-3)
+    assert not torch.allclose(beside_1, ksampler(parts)[0], atol=0.05)
+
+
+@pytest.mark.parametrize("memory", ["least", "automatic"])
+@pytest.mark.parametrize("name", ["euler", "euler_ancestral", "dpmpp_sde", "ddim"])
+def test_noise_and_sampler_outputs_replay_the_best(parts, name, memory):
+    assert_replays(parts, name, Options(memory=memory))
+
+
+def test_the_best_is_drawn_by_the_users_own_kernels(parts):
+    """Steps that are kept for backward may use others; the picture that is handed on does not."""
+
+    def sage(attention, *arguments, **options):
+        with torch.no_grad():
+            return 1.05 * attention(*arguments, **options)
+
+    model = parts[0].clone()
+    model.model_options["transformer_options"]["optimized_attention_override"] = sage
+    mine = (model, *parts[1:])
+    rewards = [record.reward for record in run(mine, sampler_name="euler", iterations=4)[1].records]
+    target = float(rewards[2].min()) - 1e-6  # stop at iteration 2, whose steps are kept
+    options = Options(use_target=True, target_reward=target)
+    history = assert_replays(mine, "euler", options, iterations=4)
+    assert history.best_step.tolist() == [2, 2]
+
+
+def assert_replays(parts, name: str, options: Options, **inputs):
+    """SamplerCustomAdvanced with the node's noise and sampler gives its latent, bit for bit."""
+    latent, history, noise, sampler = run(
+        parts, sampler_name=name, options=options, **inputs
+    ).result
+    model, _, positive, negative = parts
+    with torch.inference_mode():
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(INPUTS["cfg"])
+        sigmas = tiny.sigmas(model, name, INPUTS["steps"])
+        empty = {"samples": torch.zeros(2, 4, 8, 8)}
+        replayed = SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, empty)[0]
+    assert torch.equal(replayed["samples"], latent["samples"])
+    return history
+
+
+def test_the_custom_form_gives_the_same(parts):
+    latent, *_ = run(parts, LATENTS["empty"]).result
+    model, vae, positive, negative = parts
+    with torch.inference_mode():
+        aligned = DNOSamplerCustom.execute(
+            comfy.samplers.sampler_object("euler_ancestral"), vae, REWARD, 3, 0.05
+        )[0]
+        guider = comfy.samplers.CFGGuider(model)
+        guider.set_conds(positive, negative)
+        guider.set_cfg(3.0)
+        noise = comfy.sample.prepare_noise(LATENTS["empty"]["samples"], 5)
+        sigmas = tiny.sigmas(model, "euler_ancestral", 3)
+
+        class Noise:
+            seed = 5
+
+            def generate_noise(self, latent):
+                return noise
+
+        for _ in range(2):  # the same SAMPLER may be used again
+            out, denoised = SamplerCustomAdvanced.execute(
+                Noise(), guider, aligned, sigmas, LATENTS["empty"]
+            ).result
+            assert torch.equal(out["samples"], latent["samples"])
+            assert torch.equal(denoised["samples"], latent["samples"])
+
+
+def state(parts):
+    """Every weight by identity and value, and the modes that a run changes."""
+    model, vae, positive, negative = parts
+    weights = {}
+    for module in (model.model, vae.first_stage_model):
+        weights |= {(id(module), k): v for k, v in module.named_parameters(remove_duplicate=False)}
+        weights |= {(id(module), k): v for k, v in module.named_buffers(remove_duplicate=False)}
+    values = {key: tensor.detach().clone() for key, tensor in weights.items()}
+    text = [(entry[0], entry[0].clone(), dict(entry[1])) for entry in positive + negative]
+    modes = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+    training = getattr(comfy.model_management, "in_training", "absent")
+    return (
+        weights,
+        values,
+        text,
+        modes,
+        training,
+        str(model.model_options),
+        torch.get_default_dtype(),
+    )
+
+
+def assert_untouched(parts, before):
+    weights, values, text, *modes = before
+    now, _, texts, *modes_now = state(parts)
+    assert modes == modes_now
+    assert weights.keys() == now.keys()
+    for key, tensor in weights.items():
+        assert now[key] is tensor
+        assert torch.equal(tensor.detach(), values[key])
+    for (tensor, value, extra), (tensor_now, value_now, extra_now) in zip(text, texts, strict=True):
+        assert tensor is tensor_now and torch.equal(value, value_now) and extra == extra_now
+
+
+class Failing(Tilt):
+    """Fails in one of the ways of the world at the third picture."""
+
+    def __init__(self, failure):
+        self.failure, self.calls = failure, 0
+
+    def __call__(self, image):
+        self.calls += 1
+        return super().__call__(image) if self.calls < 3 else self.failure(super().__call__(image))
+
+
+def interrupt(scores):
+    comfy.model_management.interrupt_current_processing()
+    return scores
+
+
+def memory_runs_out(scores):
+    raise comfy.model_management.OOM_EXCEPTION("out of memory")
+
+
+@pytest.mark.parametrize(
+    ("failure", "raises"),
+    [
+        (None, None),
+        (interrupt, comfy.model_management.InterruptProcessingException),
+        (memory_runs_out, comfy.model_management.OOM_EXCEPTION),
+    ],
+    ids=["success", "interrupt", "out of memory"],
+)
+def test_nothing_is_left_behind(parts, failure, raises):
+    expected, before = ksampler(parts), state(parts)
+    if raises is None:
+        run(parts)
+    else:
+        with pytest.raises(raises):
+            run(parts, reward={"failing": Weighted(1.0, Failing(failure))})
+    assert_untouched(parts, before)
+    assert torch.equal(ksampler(parts), expected)
+    assert not comfy.model_management.processing_interrupted()
+
+
+def test_interrupt_within_one_evaluation(parts):
+    """Asked for in an evaluation of the backward pass, it comes before the next one."""
+    evaluations = []
+
+    def ask(apply_model, arguments):
+        evaluations.append(torch.is_grad_enabled())
+        if sum(evaluations) == 2:  # the second recomputation
+            comfy.model_management.interrupt_current_processing()
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    model = parts[0].clone()
+    model.set_model_unet_function_wrapper(ask)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run((model, *parts[1:]), options=Options(memory="least"))
+    assert sum(evaluations) == 2
