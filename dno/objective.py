@@ -86,7 +86,12 @@ class Objective:
     def regularization(self, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise -> the weighted sum (B,) and each term, unweighted, by name."""
         zero = noise.initial.new_zeros(noise.initial.shape[0])
-        return _weigh(self.regularizers, lambda _: noise, zero, "regularizer")
+        terms = self.regularizers if noise.leaves() else {}  # what does not move needs no keeping
+        return _weigh(terms, lambda _: noise, zero, "regularizer")
+
+    def read_outs(self, noise: Noise) -> dict[str, Tensor]:
+        """Noise -> each indicator (B,), by name; none of noise that does not move."""
+        return {name: read(noise) for name, read in self.indicators.items() if noise.leaves()}
 
     @property
     def differentiable(self) -> bool:

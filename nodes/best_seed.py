@@ -15,8 +15,15 @@ from ..dno.objective import Objective, Weighted
 from .drawing.canvas import number
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
 from .host.progress import Progress, say
-from .host.sampling.aligner import check_latent
-from .host.sampling.job import Job, check_vae, objective, prepare, seed_at, with_samples
+from .host.sampling.job import (
+    Job,
+    check_latent,
+    check_vae,
+    objective,
+    prepare,
+    seed_at,
+    with_samples,
+)
 from .inputs import like_ksampler
 from .schema import CATEGORY, drawn, schema, to_image
 from .score import score, table

@@ -14,7 +14,7 @@ from ..dno.objective import Objective, TermError, Weighted
 from .drawing.canvas import number
 from .host.judges.reward_models import bring_in
 from .host.progress import say
-from .host.sampling.aligner import HOST_ERRORS
+from .host.sampling.climb import HOST_ERRORS
 from .host.sampling.job import objective
 from .schema import CATEGORY, RewardSocket, schema, to_image
 

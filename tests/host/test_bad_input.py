@@ -6,7 +6,7 @@ import comfy.samplers
 import pytest
 import torch
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
+from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.objective import TermError, Weighted
 from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom
 

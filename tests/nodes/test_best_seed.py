@@ -9,7 +9,7 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
+from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.estimate import Estimated
 from ComfyUI_DNO.dno.objective import TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed, Trials
@@ -238,7 +238,7 @@ NAMES = ["euler", "euler_ancestral", "dpmpp_sde", "ddim", "uni_pc", "dpm_adaptiv
 def test_the_climb_starts_at_the_best_seeds_picture(parts, name, latent, memory):
     handed, best, *_ = best_seed(parts, latent, sampler_name=name)
     options = Options(best_of=4, memory=memory)
-    out, history, noise, _ = climb(
+    out, history, noise, *_ = climb(
         parts, latent, iterations=0, sampler_name=name, options=options
     ).result
     assert torch.equal(out["samples"], handed["samples"])
@@ -285,7 +285,7 @@ def test_ddim_with_a_mask_shares_one_seed(parts):
     samples, rewards = by_hand(parts, latent, 4, seed=6, **inputs)
     best = int(rewards.mean(1).argmax())
     assert best > 0
-    out, history, noise, _ = climb(
+    out, history, noise, *_ = climb(
         parts, latent, iterations=0, seed=6, options=Options(best_of=4), **inputs
     ).result
     assert torch.equal(out["samples"], samples[best]) and noise.seed == 6 + best
@@ -295,7 +295,7 @@ def test_the_climb_goes_on_from_there(parts):
     plain = climb(parts, ONE, iterations=3)
     better = climb(parts, ONE, iterations=3, options=Options(best_of=6))[1]
     assert better.records[0].reward > plain[1].records[0].reward
-    assert better.best_reward > better.records[0].reward + 1e-4
+    assert better.best.reward > better.records[0].reward + 1e-4
     one = climb(parts, ONE, iterations=3, options=Options(best_of=1))
     assert one[1].start == "" and one[1].seconds_before == 0
     assert torch.equal(one[0]["samples"], plain[0]["samples"])
@@ -303,12 +303,11 @@ def test_the_climb_goes_on_from_there(parts):
 
 def test_the_noise_and_sampler_outputs_replay_it(parts):
     model, _, positive, negative = parts
-    latent, history, noise, sampler = climb(parts, options=Options(best_of=3)).result
+    latent, history, noise, sampler, sigmas = climb(parts, options=Options(best_of=3)).result
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, negative)
         guider.set_cfg(INPUTS["cfg"])
-        sigmas = tiny.sigmas(model, INPUTS["sampler_name"], INPUTS["steps"])
         out = SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, LATENTS["empty"])[0]
     assert torch.equal(out["samples"], latent["samples"])
 
@@ -330,7 +329,7 @@ def test_the_custom_form_starts_from_the_best_too(parts, seed):
             Noise_RandomNoise(seed), guider, aligned, sigmas, LATENTS["empty"]
         )[0]
     assert torch.equal(out["samples"], expected[0]["samples"])
-    assert aligned.history.start == expected[1].start
+    assert aligned.climbed.history.start == expected[1].start
 
 
 def test_the_text_counts_candidates_and_the_time_is_counted(parts, monkeypatch):
@@ -387,9 +386,10 @@ def test_a_given_noise_without_a_seed_is_the_first_candidate(parts):
         comfy.samplers.sampler_object("euler"), parts[1], {"tilt": Weighted(1.0, Tilt())}, 0, 0.05,
         options=Options(best_of=2),
     )[0]  # fmt: skip
-    noise = torch.zeros(1, 4, 8, 8)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latent = torch.zeros_like(noise)
     with torch.inference_mode():
         tiny.guider(parts[0]).sample(
-            noise, noise, aligned, tiny.sigmas(parts[0], "euler", 2), disable_pbar=True
+            noise, latent, aligned, tiny.sigmas(parts[0], "euler", 2), disable_pbar=True
         )
-    assert aligned.history.start in ("the best of 2 seeds, 0", "the best of 2 seeds, 1")
+    assert aligned.climbed.history.start in ("the best of 2 seeds, 0", "the best of 2 seeds, 1")

@@ -107,7 +107,7 @@ def test_the_text_says_what_was_reached_and_why_it_stopped():
 
 def test_the_text_of_a_batch_gives_means_and_the_range_of_the_best():
     history = climb(10, batch=2)
-    history.best_step[1] = 10
+    history.best.step[1] = 10
     assert summary(history).startswith(
         "Mean reward of 2 images -0.45 → -0.21, best at iteration 8 to 10 of 10, P(z) 0.8 → 0.399, "
     )
