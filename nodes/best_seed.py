@@ -16,6 +16,8 @@ from torch import Tensor
 from ..dno.objective import Objective, Weighted
 from .drawing.canvas import number
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
+from .host import metadata
+from .host.described import described, terms
 from .host.picture.finite import not_finite
 from .host.progress import Progress, say
 from .host.sampling.aligner import check_latent
@@ -136,6 +138,7 @@ class DNOBestSeed(io.ComfyNode):
         denoise,
         seeds,
     ) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         judge = objective(reward, None, {})
         drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
         job = prepare(model, positive, negative, latent_image, *drawing)
@@ -145,6 +148,16 @@ class DNOBestSeed(io.ComfyNode):
         assert trials.samples is not None
         text, contact = trials.table(), trials.sheet()
         say(text)
+        best = {name: described(values[trials.best]) for name, values in trials.terms.items()}
+        metadata.note(
+            {
+                "rewards": terms(reward),
+                "seeds": [trials.seeds[0], trials.seeds[-1]],
+                "best_seed": trials.seeds[trials.best],
+                "reward": described(trials.scores[trials.best]),
+                "terms": best,
+            }
+        )
         return io.NodeOutput(
             with_samples(latent_image, trials.samples),
             trials.seeds[trials.best],

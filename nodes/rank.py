@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..dno.objective import Weighted
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
+from .host import metadata
 from .host.progress import say
 from .schema import CATEGORY, RewardSocket, drawn, schema
 from .score import score_images, table, unseen
@@ -56,6 +57,7 @@ class DNORankImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted], keep: int) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         totals, terms, pictures = score_images(image, reward)
         ranked = order(totals)
         text = f"{table(totals, terms, ranked[0], places=ranked)}\n{unseen(pictures)}".strip()

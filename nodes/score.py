@@ -14,6 +14,9 @@ from torch import Tensor
 from ..dno.objective import Objective, TermError, Weighted
 from .drawing.canvas import number
 from .drawing.sheet import order
+from .host import metadata
+from .host.described import described
+from .host.described import terms as describe_terms
 from .host.judges.reward_models import bring_in
 from .host.picture.finite import not_finite
 from .host.progress import say
@@ -52,6 +55,7 @@ class DNOScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted]) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         totals, terms, pictures = score_images(image, reward)
         best = order(totals)[0]
         text = f"{table(totals, terms, best)}\n{unseen(pictures)}".strip()
@@ -69,6 +73,8 @@ def score_images(
     totals, terms = score(judge, pictures, done=bar.update)
     if all(map(math.isnan, totals)):
         raise ValueError(unseen(pictures))
+    scores = {"reward": totals, "terms": terms}
+    metadata.note({"rewards": describe_terms(reward), **described(scores)})
     return totals, terms, pictures
 
 

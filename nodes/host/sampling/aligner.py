@@ -21,6 +21,8 @@ from ....dno.noise import Noise
 from ....dno.objective import Objective, TermError
 from ....dno.optimizers import Adam, Optimizer
 from ....dno.stopping import StoppingRule, first_reason
+from .. import metadata
+from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder, decode_memory, recomputed_blocks
 from ..progress import Progress, line, say
@@ -124,6 +126,7 @@ class Aligner(comfy.samplers.Sampler):
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
             latent = self._climb(sampling, model_wrap)
+        metadata.note(climb(self.objective, self.settings, self.history))
         self._report(callback, latent, len(sigmas) - 1)
         return latent
 
