@@ -141,6 +141,6 @@ def _weigh(
                 f"The {kind} {name!r} gave a tensor of shape {tuple(score.shape)} for "
                 f"{zero.shape[0]} images; it must give one score per image."
             )
-        scores[name] = score
-        total = total + term.weight * score
+        scores[name] = score.to(total.device)  # a latent may be elsewhere than its picture
+        total = total + term.weight * scores[name]
     return total, scores

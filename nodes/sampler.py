@@ -8,13 +8,14 @@ from comfy_api.latest import io
 
 from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
+from .host import metadata
 from .host.sampling.aligner import Aligner
 from .host.sampling.climb import Settings
 from .host.sampling.job import Job, check_vae, handed_on, objective, prepare, with_samples
 from .host.sampling.replay import FixedNoise, Replay
 from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
 from .options import Options
-from .schema import CATEGORY, HistorySocket, schema
+from .schema import CATEGORY, NOTED, HistorySocket, schema
 
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
 
@@ -34,6 +35,7 @@ class DNOSampler(io.ComfyNode):
             description=" ".join((cls.__doc__ or "").split()),
             search_aliases=["direct noise optimization", "reward", "align", "KSampler"],
             inputs=[*like_ksampler(), *how_it_climbs(), *extras()],
+            hidden=list(NOTED),
             outputs=[
                 io.Latent.Output(
                     display_name="latent", tooltip="The best of each image, for VAE Decode."
@@ -77,6 +79,7 @@ class DNOSampler(io.ComfyNode):
         options=None,
         gradient=None,
     ) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         wanted = objective(reward, regularizer, INDICATORS)
         settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         job = prepare(
@@ -93,6 +96,8 @@ class DNOSampler(io.ComfyNode):
         )
         check_vae(vae, model)
         samples, climbed = align(job, vae, wanted, settings, seed)
+        plan = dict(sampler_name=sampler_name, scheduler=scheduler, steps=steps, cfg=cfg)
+        metadata.note({"sampling": {**plan, "denoise": denoise, "seed": seed}})
         noise, origin = climbed.history.best.noise, climbed.origin
         return io.NodeOutput(
             with_samples(latent_image, samples),
@@ -136,6 +141,7 @@ class DNOSamplerCustom(io.ComfyNode):
                 *how_it_climbs(),
                 *extras(),
             ],
+            hidden=list(NOTED),
             outputs=[
                 io.Sampler.Output(
                     display_name="sampler", tooltip="For any guider, noise and sigmas."
@@ -156,6 +162,7 @@ class DNOSamplerCustom(io.ComfyNode):
         options=None,
         gradient=None,
     ) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         climbed = objective(reward, regularizer, INDICATORS)
         settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))

@@ -204,6 +204,53 @@ def test_bad_inputs_get_a_sentence(parts, inputs, sentence):
     assert_untouched(parts, before)
 
 
+class Blind:
+    """Scores every picture alike, those of NaN included."""
+
+    differentiable = False
+
+    def __call__(self, image):
+        return torch.ones(len(image))
+
+
+def overflowing(parts, monkeypatch, target, attribute, calls):
+    """These calls of `target.attribute`, counted from 0, give NaN."""
+    count, original = iter(range(999)), getattr(target, attribute)
+
+    def call(*arguments, **keywords):
+        lost = next(count) in calls
+        made = original(*arguments, **keywords)
+        return made * float("nan") if lost else made
+
+    monkeypatch.setattr(target, attribute, call)
+
+
+@pytest.mark.parametrize("lost", [{0}, {1}, {2, 3}])
+def test_a_seed_whose_picture_is_not_finite_is_never_the_best(parts, monkeypatch, caplog, lost):
+    plain = best_seed(parts)
+    overflowing(parts, monkeypatch, parts[1].first_stage_model, "decode", lost)
+    handed, best, text, scores, *_ = best_seed(parts)
+    assert {place for place, score in enumerate(scores) if score != score} == lost
+    left = {place: plain[3][place] for place in range(4) if place not in lost}
+    assert best == 5 + max(left, key=left.get)
+    assert torch.equal(handed["samples"], ksampler(parts, ONE, best))
+    said = f"Seed {5 + max(lost)}: the decoded picture is not finite"
+    assert text.splitlines()[-1].startswith(said) and "VAE" in text and said in caplog.text
+
+
+def test_an_overflow_is_told_with_what_overflowed(parts, monkeypatch):
+    blind = {"blind": Weighted(1.0, Blind())}
+    overflowing(parts, monkeypatch, parts[1].first_stage_model, "decode", range(99))
+    monkeypatch.setattr(parts[1], "vae_dtype", torch.float16)
+    decode = parts[1].first_stage_model.decode
+    monkeypatch.setattr(parts[1].first_stage_model, "decode", lambda z, **k: decode(z.float(), **k))
+    with pytest.raises(ValueError, match="^Seed 8: .* the VAE overflowed in float16: .*--fp32-vae"):
+        best_seed(parts, reward=blind)
+    overflowing(parts, monkeypatch, parts[0].model, "apply_model", range(99))
+    with pytest.raises(ValueError, match="^Seed 8: the model's latent is not finite"):
+        best_seed(parts, reward=blind)
+
+
 def test_a_thousand_seeds_keep_only_the_pictures_that_are_shown(parts):
     trials = Trials(list(range(100)))
     for seed in trials.seeds:

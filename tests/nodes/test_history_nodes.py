@@ -245,6 +245,19 @@ def test_what_goes_wrong_is_told_in_a_sentence():
         execute(DNOScoreImages, image=image[:0], reward=REWARD)
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_picture_that_is_not_finite_is_never_the_best(number):
+    image = levels(0.1, 0.2, 0.9)
+    image[0] = number
+    blind = {"blind": Weighted(1.0, Rule(lambda image: 9 - image.nan_to_num(-9).mean((1, 2, 3))))}
+    outputs, _ = execute(DNOScoreImages, image=image, reward=blind)
+    (text,), (index,), (best,), (picture,), scores = outputs
+    assert index == 1 and best == scores[1] and torch.equal(picture, image[1:2])
+    assert math.isnan(scores[0]) and text.splitlines()[-1].startswith("Picture 0 of the image")
+    with pytest.raises(ValueError, match="^Picture 0 of the image input: .* VAE overflowed"):
+        execute(DNOScoreImages, image=image[:1], reward=blind)
+
+
 def test_an_interrupt_inside_a_reward_stays_one():
     stop = management.InterruptProcessingException()
     with pytest.raises(management.InterruptProcessingException):

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ....dno.history import History
 from ....dno.objective import Objective
+from .. import metadata
+from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder, decode_memory, recomputed_blocks
 from ..progress import Progress
@@ -77,6 +79,7 @@ class Aligner(comfy.samplers.Sampler):
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
             stack.callback(sampling.origin.generators.restore)
             self.climbed = self._climb(sampling, model_wrap)
+        metadata.note(climb(self.objective, self.settings, self.climbed.history))
         latent = self.climbed.latent.to(noise.device)
         if callback is not None and len(sigmas) > 1:  # it keeps the denoised output
             denoised = self.climbed.denoised.to(noise.device)

@@ -19,6 +19,7 @@ from ....dno.noise import Noise
 from ....dno.objective import Objective, TermError
 from ....dno.optimizers import Adam, Optimizer
 from ....dno.stopping import StoppingRule, first_reason
+from ..picture.finite import not_finite
 from ..progress import Progress, line, say
 from .render import Origin, Sampling
 from .start import Start, best_start
@@ -174,7 +175,8 @@ class Climb:
         if isinstance(error.__cause__, HOST_ERRORS):
             raise error.__cause__
         if isinstance(error, PictureError):
-            error = PictureError(f"{error} {getattr(self._decode, 'advice', '')}".strip())
+            mend = not_finite("picture", getattr(self._decode, "vae", None)).partition(": ")[2]
+            error = PictureError(f"{error} {mend[0].upper()}{mend[1:]}")
         if not self.history.records:
             raise error
         self.history.stop_reason = str(error)
