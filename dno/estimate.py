@@ -17,7 +17,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from .fields import Choice, Range, Switch, check_fields
+from .declared import Declared
+from .fields import Choice, Range, Switch
 from .gradient import Exact, Point, Scored, detached, seen_by
 from .noise import Noise
 from .objective import Objective
@@ -29,7 +30,7 @@ Sample = tuple[Tensor, Tensor | None]  # a picture and its latent
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimated(Declared):
     """Estimates the gradient of the rewards that declare none; the others keep their exact one.
 
     "zeroth order" estimates all rewards and needs no differentiable model at all. The perturbations
@@ -71,9 +72,6 @@ class Estimated:
         int,
         Range(0, 4096, 1, "Perturbed pictures that are sampled together; 0: as memory allows."),
     ] = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def through_sampling(self) -> bool:

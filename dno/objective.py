@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 from torch import Tensor
 
+from .declared import Declared
 from .noise import Noise
 from .sharing import sharing
 
 
-@runtime_checkable
-class Reward(Protocol):
-    """Higher is better. `differentiable` is declared, never guessed.
+class Reward(Declared, ABC):
+    """Higher is better. A subclass is a frozen dataclass that declares what it differs in.
 
-    A reward with `space = "latent"` scores the sample itself, (B,C,H,W) as the diffusion model
-    makes it, before the VAE.
+    differentiable: whether its score has a gradient; without one the sampler estimates it.
+    space:          what it scores: the decoded "image", or the "latent" (B,C,H,W) as the diffusion
+                    model makes it, before the VAE.
+    span:           from where to where its scores go, in words: "-1 to 0".
     """
 
-    differentiable: bool
+    differentiable: bool = True
+    space: Literal["image", "latent"] = "image"
+    span: str = ""
 
+    @abstractmethod
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) sRGB in [0,1] -> (B,) scores; image i's score depends on image i alone."""
 
 
-def of_latent(reward: Reward) -> bool:
-    """Whether it scores the latent and not the image."""
-    return getattr(reward, "space", "image") == "latent"
+class Modifier(Declared, ABC):
+    """Makes a reward of a reward."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The new term's name, with {} for the old one's: "{}, clamped"."""
+
+    @abstractmethod
+    def __call__(self, reward: Reward) -> Reward:
+        """Reward -> Reward"""
 
 
-class Regularizer(Protocol):
-    """Zero inside the typical set of the standard normal, negative outside; differentiable."""
+class Regularizer(Declared, ABC):
+    """Zero inside the typical set of the standard normal, negative outside; differentiable.
 
+    keeps:  what it holds where a Gaussian's would be, in words.
+    source: where it is from.
+    """
+
+    keeps: str = ""
+    source: str = ""
+
+    @abstractmethod
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,) scores, 0 or less, higher is more Gaussian."""
+
+    @abstractmethod
+    def indicator(self, noise: Noise) -> Tensor:
+        """Noise -> (B,): a read-out for the report, which is never climbed."""
 
 
 class Indicator(Protocol):
@@ -74,7 +100,7 @@ class Objective:
         """
 
         def seen(reward: Reward) -> Tensor:
-            if not of_latent(reward):
+            if reward.space == "image":
                 return image
             if latent is None:
                 raise ValueError("it scores latents, and here is only a picture")
@@ -96,7 +122,7 @@ class Objective:
     @property
     def sees_image(self) -> bool:
         """Whether any reward scores the decoded image."""
-        return any(not of_latent(term.score) for term in self.rewards.values())
+        return any(term.score.space == "image" for term in self.rewards.values())
 
     def split(self) -> tuple[Objective, Objective]:
         """Its rewards with a gradient, and those without."""

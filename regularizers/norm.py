@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
 from ._vector import vector
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Regularizer):
     """Keeps the length of the noise where a Gaussian's would be.
 
     ReNO, arXiv 2406.04312, equation 6: the logarithm of the density of the length r = || z || of n
@@ -19,6 +20,8 @@ class Norm:
     nats: 0 there, about -0.5 for fresh noise, and minus the square of the deviation of r beyond.
     ReNO's weight is 0.01. It sees the length alone: what the noise looks like is left to others.
     """
+
+    aliases = ("ReNO", "length", "protect", "gentle")
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""

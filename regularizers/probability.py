@@ -7,8 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Choice, Range, check_fields
+from ..dno.fields import Choice, Range
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
 from ._shuffle import moments, shuffled_moments
 from ._vector import vector
 
@@ -16,7 +17,7 @@ _LOG2 = math.log(2)
 
 
 @dataclass(frozen=True)
-class Probability:
+class Probability(Regularizer):
     """Keeps the mean and covariance of the noise where a Gaussian's would be.
 
     Direct Noise Optimization, arXiv 2405.18881, section 4. The noise of one image, all tensors
@@ -37,6 +38,8 @@ class Probability:
     noise.
     """
 
+    aliases = ("Gaussian", "natural", "P(z)", "protect")
+
     k: Annotated[int, Range(1, 16, step=1, help="Numbers per row of the test; 4 in the paper.")] = 4
     permutations: Annotated[
         int,
@@ -51,9 +54,6 @@ class Probability:
             help="normalised: one weight fits all sizes and step counts. paper: the published sum.",
         ),
     ] = "normalised"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""

@@ -8,14 +8,15 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.fields import Range
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
 
 _SCALE = 10.0
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Regularizer):
     """Keeps the noise white, so that the picture's subject stays whole.
 
     Optimised noise hides a layout in its low frequencies, where the paper's probability test cannot
@@ -36,15 +37,14 @@ class Spectrum:
     2509.07027.
     """
 
+    aliases = ("white noise", "natural", "keep the subject", "protect", "frequency")
+
     tolerance: Annotated[
         float,
         Range(
             0.0, 10.0, step=0.1, help="Deviations of the spectrum up to this many sigma are free."
         ),
     ] = 1.5
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""

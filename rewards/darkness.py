@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..dno.objective import Reward
+
 
 @dataclass(frozen=True)
-class Darkness:
+class Darkness(Reward):
     """Darkens the picture without an end.
 
     Score: 1 - the mean of the sRGB values, in [0, 1]; 1 is a black picture. Direct Noise
@@ -14,7 +16,9 @@ class Darkness:
     regularizer and the subject melts into black.
     """
 
-    differentiable = True
+    group = "tone and colour"
+    aliases = ("darker", "dark", "night", "black", "low key")
+    span = "0 to 1"
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -5,12 +5,13 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.fields import Range
+from ..dno.objective import Reward
 from ._encode import kilobytes
 
 
 @dataclass(frozen=True)
-class JPEGIncompressibility:
+class JPEGIncompressibility(Reward):
     """Makes the picture's JPEG file large: rich in detail.
 
     Score: the size in kB (1000 bytes), as in Direct Noise Optimization, arXiv 2405.18881, section
@@ -18,14 +19,15 @@ class JPEGIncompressibility:
     the number of pixels, so give it a weight of about 0.01 beside others. It has no gradient.
     """
 
+    group = "files"
+    aliases = ("large file", "larger", "detailed", "busy", "rich in detail", "complex")
+    span = "100 at 512 px"
+    differentiable = False
+
     quality: Annotated[
         int,
         Range(1, 95, step=1, help="JPEG quality; 95 as in the paper, lower weighs coarse detail."),
     ] = 95
-    differentiable = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -5,12 +5,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Text, check_fields
-from .models.mps import MPSModel
+from ..dno.declared import prepared
+from ..dno.fields import Model, Text
+from ..dno.objective import Reward
+from .models.mps import MPSModel, Prompt
 
 
 @dataclass(frozen=True, eq=False)
-class MPS:
+class MPS(Reward):
     """Makes a picture that people prefer for this prompt in look, detail and meaning.
 
     Multi-dimensional Preference Score (arXiv 2405.14705): a CLIP-H whose patches look at the words
@@ -18,13 +20,16 @@ class MPS:
     scores for the same prompt compare.
     """
 
+    group = "learned"
+    aliases = ("preference", "prompt adherence", "quality", "detail", "better", "hands")
+    span = "cosine times about 100"
+
     model: Annotated[MPSModel, Model((MPSModel,), help="RE-N-Y/mpsv1, from Load Reward Model.")]
     prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
-    differentiable = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        object.__setattr__(self, "_read", self.model.read(self.prompt))
+    @prepared
+    def _read(self) -> Prompt:
+        return self.model.read(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ..dno.objective import Reward
+from ..dno.objective import Modifier, Reward
 from ._modified import Modified
 
 
 @dataclass(frozen=True)
-class Negate:
+class Negate(Modifier):
     """Turns a reward around: what it liked is now avoided.
 
     Score: minus that of the reward.
     """
+
+    group = "modifiers"
+    aliases = ("opposite", "avoid", "less", "not", "invert")
 
     label = "not {}"
 

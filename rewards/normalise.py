@@ -6,13 +6,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Image, check_fields
-from ..dno.objective import Reward
+from ..dno.fields import Image
+from ..dno.objective import Modifier, Reward
 from ._modified import Modified
 
 
 @dataclass(frozen=True, eq=False)
-class Normalise:
+class Normalise(Modifier):
     """Brings a reward to the scale of its spread over some pictures, so that unlike rewards mix.
 
     Score: (score - mean) / standard deviation, both over `pictures`: 0 is an average one, 1 better
@@ -20,14 +20,16 @@ class Normalise:
     plain KSampler.
     """
 
+    group = "modifiers"
+    aliases = ("normalize", "scale", "balance", "standard deviation")
+
     pictures: Annotated[
         Tensor,
         Image(help="At least two pictures of the same prompt, for example a batch of 8 seeds."),
     ]
     label = "{}, normalised"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check(self) -> None:
         if len(self.pictures) < 2:
             raise ValueError("Normalise: pictures has one picture; give it a batch of two or more.")
 

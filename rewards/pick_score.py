@@ -5,29 +5,41 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Text, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Model, Text
+from ..dno.objective import Reward
 from .models.clip import CLIP
 
 
 @dataclass(frozen=True, eq=False)
-class PickScore:
+class PickScore(Reward):
     """Makes a picture that people would pick for this prompt.
 
     PickScore (arXiv 2305.01569): a CLIP-H trained on the choices of users. Score: exp(logit_scale)
     times the cosine of picture and prompt, about 18 to 24; 0.5 more is a clearly better picture.
     """
 
+    title = "PickScore"
+    group = "learned"
+    aliases = (
+        "preference",
+        "prompt adherence",
+        "quality",
+        "better",
+        "prettier",
+        "what people like",
+    )
+    span = "about 18 to 24"
+
     model: Annotated[
         CLIP, Model((CLIP,), help="yuvalkirstain/PickScore_v1, from Load Reward Model.")
     ]
     prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
-    differentiable = True
-    title = "PickScore"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        text = self.model.scale * self.model.text_embed([self.prompt])
-        object.__setattr__(self, "_text", text)
+    @prepared
+    def _text(self) -> Tensor:
+        """(1,D)"""
+        return self.model.scale * self.model.text_embed([self.prompt])
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

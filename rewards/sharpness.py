@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..dno.objective import Reward
 from ._colour import luma
 from ._picture import root, slopes
 
 
 @dataclass(frozen=True)
-class Sharpness:
+class Sharpness(Reward):
     """Makes the edges of the picture crisp.
 
     Score: the steepness of the edges, in luma per pixel: the root of sum |g|^4 / sum |g|^2 over the
@@ -18,7 +19,9 @@ class Sharpness:
     Steepness is per pixel: the same picture scores lower at twice the size.
     """
 
-    differentiable = True
+    group = "structure"
+    aliases = ("sharper", "crisp", "focus", "in focus", "detail")
+    span = "0 to 1.4"
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

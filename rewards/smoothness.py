@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..dno.objective import Reward
 from ._picture import root, slopes
 
 
 @dataclass(frozen=True)
-class Smoothness:
+class Smoothness(Reward):
     """Calms the picture: fewer details, flatter areas.
 
     Total variation (Rudin, Osher, Fatemi 1992), which keeps edges and removes texture. Score:
@@ -16,7 +17,9 @@ class Smoothness:
     for photographs, -5 for white noise.
     """
 
-    differentiable = True
+    group = "structure"
+    aliases = ("smoother", "soft", "clean", "calm", "denoise", "less detail", "minimal")
+    span = "-0.8 to 0, noise -5"
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

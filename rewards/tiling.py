@@ -5,27 +5,28 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Choice, check_fields
+from ..dno.fields import Choice
+from ..dno.objective import Reward
 from ._picture import root
 
 _SEAMS = {"both": (2, 3), "left-right": (3,), "top-bottom": (2,)}
 
 
 @dataclass(frozen=True)
-class Tiling:
+class Tiling(Reward):
     """Makes the picture repeat without a seam, as a texture.
 
     Score: minus the root mean square step across the seam, as far as the slopes on both of its
     sides do not explain it; 0 is seamless, about -0.3 two unrelated borders.
     """
 
+    group = "structure"
+    aliases = ("seamless", "tile", "tileable", "texture", "pattern", "repeat", "wallpaper")
+    span = "-0.5 to 0"
+
     seam: Annotated[
         str, Choice(tuple(_SEAMS), help="Which borders shall meet: both pairs, or one only.")
     ] = "both"
-    differentiable = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

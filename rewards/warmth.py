@@ -6,14 +6,15 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.fields import Range
+from ..dno.objective import Reward
 from ._colour import oklab
 
 _HUE = math.radians(70)  # of warm light in OKLab: between orange and yellow
 
 
 @dataclass(frozen=True)
-class Warmth:
+class Warmth(Reward):
     """Pulls the light towards warm (candle) or cool (moon).
 
     Warmth is four times the mean OKLab colour along the hue of warm light, 70 degrees: 0 is
@@ -21,16 +22,16 @@ class Warmth:
     target|.
     """
 
+    group = "tone and colour"
+    aliases = ("warm", "cold", "cool", "sunset", "golden hour", "moonlight", "white balance")
+    span = "-2.3 to 0"
+
     target: Annotated[
         float,
         Range(
             -1.0, 1.0, step=0.01, help="Warmth to reach: 0.3 a sunset, 0 neutral, -0.3 moonlight."
         ),
     ] = 0.5
-    differentiable = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

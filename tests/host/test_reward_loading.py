@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.fields import Model, fields_of
-from ComfyUI_DNO.dno.objective import Weighted, of_latent
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes.host.judges import reward_models
 from ComfyUI_DNO.nodes.host.judges.reward_models import PRECISIONS, bring_in, networks_in
 from ComfyUI_DNO.nodes.reward_models import DNOLoadRewardModel
@@ -98,7 +98,7 @@ def test_every_learned_reward_scores_and_has_a_gradient_in_bf16(cls):
             copies[name] = copy.deepcopy(tiny_model(metadata.kinds[0].title, torch.float32))
             reward_models._cast(copies[name], torch.bfloat16, name)
     reward = build(cls, **copies)
-    seen = torch.rand(2, 4, 16, 16) if of_latent(reward) else picture(2).float()
+    seen = torch.rand(2, 4, 16, 16) if reward.space == "latent" else picture(2).float()
     seen.requires_grad_()
     score = reward(seen)
     score.sum().backward()
@@ -181,14 +181,13 @@ def test_networks_are_found_wherever_they_are_held(clip):
 
 
 @dataclasses.dataclass(eq=False)
-class Watched:
+class Watched(Reward):
     """A reward, and what the tensors of its network were while it scored."""
 
     reward: object
     network: torch.nn.Module
     then: Callable[[int], None] = lambda calls: None
     seen: list = dataclasses.field(default_factory=list)
-    differentiable = True
 
     def __call__(self, image):
         now = tensors(self.network).values()

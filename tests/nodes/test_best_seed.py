@@ -11,7 +11,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 
 from ComfyUI_DNO.dno.ascent import NonFiniteError
 from ComfyUI_DNO.dno.estimate import Estimated
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed, Trials
 from ComfyUI_DNO.nodes.drawing.canvas import number
 from ComfyUI_DNO.nodes.drawing.sheet import Tile, reduced, sheet
@@ -47,7 +47,7 @@ ONE = {"samples": torch.zeros(1, 4, 8, 8)}
 INTERRUPT = management.InterruptProcessingException
 
 
-class Count:
+class Count(Reward):
     """Without a gradient: how many pixels are lighter than mid-grey on the left, in hundreds."""
 
     differentiable = False
@@ -58,10 +58,10 @@ class Count:
         return (left > 0.5).float().sum((1, 2, 3)) / 100
 
 
-class LatentSum:
+class LatentSum(Reward):
     """Scores the sample in the model's own space."""
 
-    differentiable, space = True, "latent"
+    space = "latent"
 
     def __call__(self, latent):
         return latent.sum((1, 2, 3))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from comfy_api.latest import io
 
+from ComfyUI_DNO.dno.declared import Declared
 from ComfyUI_DNO.dno.fields import (
     Choice,
     Colour,
@@ -16,10 +17,9 @@ from ComfyUI_DNO.dno.fields import (
     Mask,
     Range,
     Switch,
-    check_fields,
     fields_of,
 )
-from ComfyUI_DNO.dno.objective import Weighted, of_latent
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
 from ComfyUI_DNO.regularizers import REGULARIZERS
 from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
@@ -60,8 +60,8 @@ def test_every_node_says_what_it_is(node):
     info = node.GET_NODE_INFO_V1()
     assert info["name"] == node.__name__
     assert info["name"].isascii() and info["name"].startswith("DNO")
-    assert info["category"] in ("sampling/DNO/rewards", "sampling/DNO/regularizers")
-    assert info["description"].endswith(".")
+    assert info["category"].startswith(("sampling/DNO/rewards/", "sampling/DNO/regularizers"))
+    assert ". (" in info["description"] or "search_aliases" in info
     assert info["output"] in (["DNO_REWARD"], ["DNO_REGULARIZER"])
     assert all(info["output_tooltips"])
     for group in info["input"].values():
@@ -82,8 +82,8 @@ def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
     made = node.GET_SCHEMA()
     assert made.node_id == f"DNO{cls.__name__}{kind}"
     assert made.display_name.replace(" ", "") == cls.__name__ + kind
-    assert made.category == f"sampling/DNO/{kind.lower()}s"
-    assert made.description == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
+    assert made.category == f"sampling/DNO/{kind.lower()}s" + f"/{cls.group}" * bool(cls.group)
+    assert made.description.startswith(" ".join(inspect.getdoc(cls).split("\n\n")[0].split()))
     own = [*fields_of(cls)]
     inputs = ["reward", *own] if cls in MODIFIERS else [*own, "weight"]
     assert [given.id for given in made.inputs] == inputs
@@ -117,7 +117,7 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
     (term,) = terms.values()
     if cls not in REGULARIZERS and term.score.differentiable:
         image = picture(dtype=torch.float64)  # no conversion hides the reference
-        if of_latent(term.score):
+        if term.score.space == "latent":
             image = torch.cat([image, image[:, :1]], 1)
         image.requires_grad_()
         term.score(image).sum().backward()
@@ -134,7 +134,7 @@ def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Everything:
+class Everything(Reward):
     """One field of each kind."""
 
     image: Annotated[torch.Tensor, Image(help="a picture")]
@@ -144,7 +144,9 @@ class Everything:
     on: Annotated[bool, Switch(help="a switch")] = True
     tint: Annotated[str, Colour(help="a colour")] = "#123456"
     area: Annotated[torch.Tensor | None, Mask(help="a mask")] = None
-    differentiable = True
+
+    def __call__(self, image):
+        return image.mean((1, 2, 3))
 
 
 def test_each_kind_of_field_becomes_its_widget_or_socket():
@@ -184,10 +186,10 @@ def test_the_layout_of_images_goes_there_and_back():
 
 
 def test_names_are_split_into_words():
-    size = type("JPEGSize", (), {})
-    assert bridge.words(type("BlackAndWhite", (), {})) == "Black And White"
+    size = type("JPEGSize", (Declared,), {})
+    assert bridge.words(type("BlackAndWhite", (Declared,), {})) == "Black And White"
     assert (bridge.words(size), bridge.term_name(size)) == ("JPEG Size", "JPEG size")
-    named = type("PickScore", (), {"title": "PickScore"})
+    named = type("PickScore", (Declared,), {"title": "PickScore"})
     assert (bridge.words(named), bridge.term_name(named)) == ("PickScore", "PickScore")
 
 
@@ -209,7 +211,8 @@ def test_an_empty_or_broken_picture_is_explained(value):
     checked = dataclasses.make_dataclass(
         "Checked",
         [("image", Annotated[torch.Tensor, Image(help="x")])],
-        namespace={"__post_init__": check_fields, "__doc__": "Checks."},
+        bases=(Declared,),
+        namespace={"__doc__": "Checks."},
         frozen=True,
     )
     with pytest.raises(ValueError, match="^Checked: image (has shape|contains NaN)"):
