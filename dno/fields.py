@@ -163,7 +163,7 @@ def fields_of(cls: type) -> dict[str, tuple[Field, object]]:
     without metadata: every field of what a user builds is a widget or a socket.
     """
     described = _described(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls):
         if field.name not in described:
             raise TypeError(
                 f"{cls.__name__}.{field.name} needs Annotated[..., Range(...)] or the like"

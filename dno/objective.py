@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -75,20 +75,23 @@ class TermError(RuntimeError):
     """A reward or regularizer raised; the message names it, `__cause__` is what it raised."""
 
 
+F = TypeVar("F", bound=Reward | Regularizer)
+
+
 @dataclass(frozen=True)
-class Weighted:
-    """A term of the objective: its weight and the function that scores it."""
+class Weighted(Generic[F]):
+    """A term of the objective: its weight, and the reward or regularizer that it weighs."""
 
     weight: float
-    score: Reward | Regularizer
+    function: F
 
 
 @dataclass(frozen=True)
 class Objective:
     """`sum of weight x reward(image) + sum of weight x regularizer(noise)`, each term by name."""
 
-    rewards: Mapping[str, Weighted]
-    regularizers: Mapping[str, Weighted] = field(default_factory=dict)
+    rewards: Mapping[str, Weighted[Reward]]
+    regularizers: Mapping[str, Weighted[Regularizer]] = field(default_factory=dict)
     indicators: Mapping[str, Indicator] = field(default_factory=dict)
 
     def reward(
@@ -99,69 +102,69 @@ class Objective:
         latent: the sample (B,C,...) that the image was decoded from, for rewards that score it.
         """
 
-        def seen(reward: Reward) -> Tensor:
+        def evaluate(reward: Reward) -> Tensor:
             if reward.space == "image":
-                return image
+                return reward(image)
             if latent is None:
                 raise ValueError("it scores latents, and here is only a picture")
-            return latent
+            return reward(latent)
 
         with sharing():
-            return _weigh(self.rewards, seen, image.new_zeros(image.shape[0]), "reward")
+            return _weigh(self.rewards, evaluate, image.new_zeros(image.shape[0]), "reward")
 
     def regularization(self, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise -> the weighted sum (B,) and each term, unweighted, by name."""
         zero = noise.initial.new_zeros(noise.initial.shape[0])
-        return _weigh(self.regularizers, lambda _: noise, zero, "regularizer")
+        return _weigh(self.regularizers, lambda each: each(noise), zero, "regularizer")
 
     @property
     def differentiable(self) -> bool:
         """Whether every reward declares a gradient."""
-        return all(term.score.differentiable for term in self.rewards.values())
+        return all(term.function.differentiable for term in self.rewards.values())
 
     @property
     def sees_image(self) -> bool:
         """Whether any reward scores the decoded image."""
-        return any(term.score.space == "image" for term in self.rewards.values())
+        return any(term.function.space == "image" for term in self.rewards.values())
 
     def split(self) -> tuple[Objective, Objective]:
         """Its rewards with a gradient, and those without."""
-        exact = {k: term for k, term in self.rewards.items() if term.score.differentiable}
+        exact = {k: term for k, term in self.rewards.items() if term.function.differentiable}
         blind = {k: term for k, term in self.rewards.items() if k not in exact}
         return Objective(exact), Objective(blind)
 
 
-def combine(*parts: tuple[float, Mapping[str, Weighted]]) -> dict[str, Weighted]:
+def combine(*parts: tuple[float, Mapping[str, Weighted[F]]]) -> dict[str, Weighted[F]]:
     """Add weighted groups of terms into one; a name used twice gets a number."""
-    combined: dict[str, Weighted] = {}
+    combined: dict[str, Weighted[F]] = {}
     for weight, terms in parts:
         for name, term in terms.items():
             unique, count = name, 1
             while unique in combined:
                 count += 1
                 unique = f"{name} {count}"
-            combined[unique] = Weighted(weight * term.weight, term.score)
+            combined[unique] = Weighted(weight * term.weight, term.function)
     return combined
 
 
 def _weigh(
-    terms: Mapping[str, Weighted],
-    argument: Callable[[Reward | Regularizer], Tensor | Noise],
+    terms: Mapping[str, Weighted[F]],
+    evaluate: Callable[[F], Tensor],
     zero: Tensor,
     kind: str,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`argument(score)` is what a term is given."""
-    total, scores = zero, {}
+    """The weighted sum, added to `zero` (B,), and what `evaluate` gave for each term."""
+    total, values = zero, {}
     for name, term in terms.items():
         try:
-            score = term.score(argument(term.score))
+            value = evaluate(term.function)
         except Exception as error:
             raise TermError(f"The {kind} {name!r} failed: {error}") from error
-        if score.shape != zero.shape:
+        if value.shape != zero.shape:
             raise TermError(
-                f"The {kind} {name!r} gave a tensor of shape {tuple(score.shape)} for "
+                f"The {kind} {name!r} gave a tensor of shape {tuple(value.shape)} for "
                 f"{zero.shape[0]} images; it must give one score per image."
             )
-        scores[name] = score
-        total = total + term.weight * score
-    return total, scores
+        values[name] = value
+        total = total + term.weight * value
+    return total, values

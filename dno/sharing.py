@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 _shared: ContextVar[dict | None] = ContextVar("shared", default=None)
 
@@ -25,7 +28,7 @@ def sharing() -> Iterator[None]:
         _shared.reset(token)
 
 
-def once(owner: Hashable, argument: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+def once(owner: Hashable, argument: Tensor, compute: Callable[[Tensor], T]) -> T:
     """`compute(argument)`; the second time in a `sharing` scope, what it gave the first time.
 
     Values are told apart by `owner` (what computes), by the very tensor `argument`, and by whether

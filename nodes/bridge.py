@@ -43,7 +43,7 @@ def modifier_node(modifier: type[Declared]) -> type[io.ComfyNode]:
 
     def deliver(built: Modifier, reward: Mapping[str, Weighted]) -> dict[str, Weighted]:
         return {
-            built.label.format(name): Weighted(term.weight, built(term.score))
+            built.label.format(name): Weighted(term.weight, built(term.function))
             for name, term in reward.items()
         }
 

@@ -37,18 +37,18 @@ _SEVERAL = 4
 def inputs_of(cls: type) -> list[io.Input]:
     """The widgets and sockets of a dataclass, in the order of its fields."""
     hints = typing.get_type_hints(cls)
-    made: list[io.Input] = []
+    inputs: list[io.Input] = []
     for name, (metadata, default) in fields_of(cls).items():
         if isinstance(metadata, Terms):
-            made += several("reward", RewardSocket)
+            inputs += several("reward", RewardSocket)
         else:
             common: dict[str, object] = {"tooltip": metadata.help or None}
             if default is None:
                 common["optional"] = True
             elif default is not dataclasses.MISSING:
                 common["default"] = default
-            made.append(_input(metadata, name, common, hints[name] is int))
-    return made
+            inputs.append(_input(metadata, name, common, hints[name] is int))
+    return inputs
 
 
 def take(cls: type, values: dict[str, object]) -> dict[str, object]:

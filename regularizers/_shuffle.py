@@ -64,11 +64,11 @@ class _ShuffledMoments(torch.autograd.Function):
         ctx.save_for_backward(rows)
         ctx.k, ctx.pairs = k, _pairs(permutations)
         forth = _shuffles(rows.shape[1], len(ctx.pairs))[0].to(rows.device)
-        found = []
+        each = []
         for first, others in ctx.pairs.items():
             once = rows.index_select(1, forth[first])
-            found += [moments(once.index_select(1, forth[other]), k) for other in others]
-        means, seconds = zip(*found, strict=True)
+            each += [moments(once.index_select(1, forth[other]), k) for other in others]
+        means, seconds = zip(*each, strict=True)
         return torch.stack(means, dim=1), torch.stack(seconds, dim=1)
 
     @staticmethod

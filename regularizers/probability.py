@@ -58,8 +58,8 @@ class Probability(Regularizer):
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""
         rows = self._rows(noise)
-        own = sum(_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
-        shuffled = sum(self._shuffled(rows))
+        own = torch.add(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
+        shuffled = torch.add(*self._shuffled(rows))
         scale = 1.0 if self.form == "paper" else math.sqrt(rows.shape[1] // self.k)
         return (own + shuffled.mean(dim=1)) / scale
 

@@ -22,15 +22,7 @@ class CLIPTextSimilarity(Reward):
     """
 
     group = "learned"
-    aliases = (
-        "prompt adherence",
-        "text",
-        "prompt",
-        "words",
-        "CLIP",
-        "SigLIP",
-        "closer to the prompt",
-    )
+    aliases = ("prompt adherence", "text", "prompt", "words", "CLIP", "SigLIP")
     span = "0.15 to 0.35, SigLIP 0 to 0.2"
 
     model: Annotated[

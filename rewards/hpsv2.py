@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Text
+from ..dno.fields import Model
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models.clip import CLIP
 
 
@@ -22,20 +23,13 @@ class HPSv2(Reward):
 
     title = "HPSv2"
     group = "learned"
-    aliases = (
-        "preference",
-        "human preference",
-        "prompt adherence",
-        "quality",
-        "better",
-        "prettier",
-    )
+    aliases = ("preference", "human preference", "prompt adherence", "quality", "better")
     span = "about 0.2 to 0.35"
 
     model: Annotated[
         CLIP, Model((CLIP,), help="xswu/HPSv2, version 2 or 2.1, from Load Reward Model.")
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
 
     @prepared
     def _text(self) -> Tensor:

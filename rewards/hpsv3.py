@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Text
+from ..dno.fields import Model
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models import hpsv3
 
 
@@ -22,20 +23,13 @@ class HPSv3(Reward):
 
     title = "HPSv3"
     group = "learned"
-    aliases = (
-        "preference",
-        "human preference",
-        "prompt adherence",
-        "quality",
-        "better",
-        "realistic",
-    )
+    aliases = ("preference", "human preference", "prompt adherence", "quality", "better")
     span = "about 0 to 15"
 
     model: Annotated[
         hpsv3.HPSv3, Model((hpsv3.HPSv3,), help="MizzenAI/HPSv3, from Load Reward Model.")
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
 
     @prepared
     def _asked(self) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Text
+from ..dno.fields import Model
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models.image_reward import ImageRewardModel
 
 
@@ -29,7 +30,7 @@ class ImageReward(Reward):
         ImageRewardModel,
         Model((ImageRewardModel,), help="THUDM/ImageReward, from Load Reward Model."),
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
 
     @prepared
     def _tokens(self) -> tuple[Tensor, Tensor]:

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Image, Model
+from ..dno.fields import Image
 from ..dno.objective import Reward
-from .models.clip import CLIP
-from .models.vision import VisionEncoder
+from ._fields import EncoderField
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +26,7 @@ class ImageSimilarity(Reward):
     aliases = ("like this picture", "reference", "face", "character", "subject", "likeness", "DINO")
     span = "up to 1"
 
-    encoder: Annotated[
-        VisionEncoder,
-        Model((CLIP, VisionEncoder), help="CLIP, SigLIP or DINOv2, or any CLIP vision model."),
-    ]
+    encoder: EncoderField
     reference: Annotated[Tensor, Image(help="A picture, or several, to come close to.")]
 
     @prepared

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Range
 from ..dno.objective import Reward
 from ._encode import kilobytes
+from ._fields import QualityField
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class JPEGCompressibility(Reward):
     span = "-100 at 512 px"
     differentiable = False
 
-    quality: Annotated[
-        int,
-        Range(1, 95, step=1, help="JPEG quality; 95 as in the paper, lower weighs coarse detail."),
-    ] = 95
+    quality: QualityField = 95
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

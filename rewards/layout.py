@@ -23,13 +23,7 @@ class Layout(Reward):
     """
 
     group = "structure"
-    aliases = (
-        "blurred reference",
-        "rough sketch",
-        "colour blocks",
-        "arrangement",
-        "like this picture",
-    )
+    aliases = ("blurred reference", "rough sketch", "colour blocks", "arrangement")
     span = "-1 to 0"
 
     reference: Annotated[

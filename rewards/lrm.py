@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Range, Text
+from ..dno.fields import Model, Range
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models import lrm
 
 
@@ -33,7 +34,7 @@ class LRM(Reward):
             help="casiatao/LRM, from Load Reward Model: the one of your checkpoint's family.",
         ),
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
     timestep: Annotated[
         int,
         Range(

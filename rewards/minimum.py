@@ -52,11 +52,11 @@ class Minimum(Composed):
 
     @property
     def parts(self) -> tuple[Reward, ...]:
-        return tuple(term.score for term in self.terms.values())
+        return tuple(term.function for term in self.terms.values())
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        scores = torch.stack([term.weight * term.score(image) for term in self.terms.values()])
+        scores = torch.stack([term.weight * term.function(image) for term in self.terms.values()])
         if self.softness == 0:
             return scores.amin(dim=0)
         total = torch.logsumexp(-scores / self.softness, dim=0)

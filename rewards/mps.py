@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Text
+from ..dno.fields import Model
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models.mps import MPSModel, Prompt
 
 
@@ -25,7 +26,7 @@ class MPS(Reward):
     span = "cosine times about 100"
 
     model: Annotated[MPSModel, Model((MPSModel,), help="RE-N-Y/mpsv1, from Load Reward Model.")]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
 
     @prepared
     def _read(self) -> Prompt:

@@ -24,14 +24,7 @@ class PaletteSize(Reward):
     """
 
     group = "files"
-    aliases = (
-        "few colours",
-        "number of colours",
-        "poster",
-        "posterize",
-        "screen print",
-        "limited palette",
-    )
+    aliases = ("few colours", "number of colours", "poster", "posterize", "screen print")
     span = "-12 to 0"
     differentiable = False
 

@@ -6,8 +6,9 @@ from typing import Annotated
 from torch import Tensor
 
 from ..dno.declared import prepared
-from ..dno.fields import Model, Text
+from ..dno.fields import Model
 from ..dno.objective import Reward
+from ._fields import PromptField
 from .models.clip import CLIP
 
 
@@ -21,20 +22,13 @@ class PickScore(Reward):
 
     title = "PickScore"
     group = "learned"
-    aliases = (
-        "preference",
-        "prompt adherence",
-        "quality",
-        "better",
-        "prettier",
-        "what people like",
-    )
+    aliases = ("preference", "prompt adherence", "quality", "better", "prettier")
     span = "about 18 to 24"
 
     model: Annotated[
         CLIP, Model((CLIP,), help="yuvalkirstain/PickScore_v1, from Load Reward Model.")
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
 
     @prepared
     def _text(self) -> Tensor:

@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from ..dno.declared import prepared
-from ..dno.fields import Image, Model
+from ..dno.fields import Image
 from ..dno.objective import Reward
-from .models.clip import CLIP
-from .models.vision import VisionEncoder
+from ._fields import EncoderField
 
 _TINY = 1e-12
 
@@ -31,10 +30,7 @@ class StyleSimilarity(Reward):
     aliases = ("style", "style transfer", "art style", "reference", "look", "painting")
     span = "-1.5 to 0"
 
-    encoder: Annotated[
-        VisionEncoder,
-        Model((CLIP, VisionEncoder), help="CLIP, SigLIP or DINOv2, or any CLIP vision model."),
-    ]
+    encoder: EncoderField
     reference: Annotated[Tensor, Image(help="A picture, or several, of the style to take over.")]
 
     @prepared
@@ -61,10 +57,10 @@ class StyleSimilarity(Reward):
 
 def _distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """(B,) between 0 and 1.5, with a gradient everywhere."""
-    total = 0.0
+    distances = []
     for ours, theirs in zip(style, wanted, strict=True):
         theirs = theirs.to(ours)
         apart = (ours - theirs).square().flatten(1).sum(dim=1)
         size = ours.square().flatten(1).sum(dim=1) + theirs.square().sum()
-        total = total + apart / (size + _TINY)
-    return total / len(style)
+        distances.append(apart / (size + _TINY))
+    return torch.stack(distances).mean(dim=0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from ..dno.fields import Choice
@@ -31,7 +32,7 @@ class Tiling(Reward):
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
         broken = [self._broken(image.movedim(axis, 0)) for axis in _SEAMS[self.seam]]
-        return -root(sum(broken) / len(broken))
+        return -root(torch.stack(broken).sum(dim=0) / len(broken))
 
     @staticmethod
     def _broken(lines: Tensor) -> Tensor:

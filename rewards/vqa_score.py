@@ -23,14 +23,7 @@ class VQAScore(Reward):
 
     title = "VQAScore"
     group = "learned"
-    aliases = (
-        "prompt adherence",
-        "closer to the prompt",
-        "counting",
-        "how many",
-        "who does what",
-        "question",
-    )
+    aliases = ("prompt adherence", "closer to the prompt", "counting", "how many", "who does what")
     span = "0 to 1, or its logarithm"
 
     model: Annotated[

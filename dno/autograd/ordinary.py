@@ -25,9 +25,10 @@ def ordinary_tensor(tensor: Tensor) -> Tensor:
 
 
 def _rewrapped(tensor: Tensor) -> Tensor:
-    names, context = tensor.__tensor_flatten__()
+    names, context = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
     parts = {name: ordinary_tensor(getattr(tensor, name)) for name in names}
-    return type(tensor).__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())
+    unflatten = type(tensor).__tensor_unflatten__  # type: ignore[attr-defined]
+    return unflatten(parts, context, tensor.size(), tensor.stride())
 
 
 class OrdinaryArguments(TorchFunctionMode):

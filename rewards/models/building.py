@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -23,10 +24,10 @@ def assemble(make: Callable[[], Network], state: Mapping[str, Tensor], title: st
         network = make()
     wanted = network.state_dict()
     for name, weight in wanted.items():
-        found = state.get(name)
-        if found is not None and found.shape != weight.shape:
+        given = state.get(name)
+        if given is not None and given.shape != weight.shape:
             raise ValueError(
-                f"This {title} file does not fit: {name} has shape {tuple(found.shape)} where "
+                f"This {title} file does not fit: {name} has shape {tuple(given.shape)} where "
                 f"{tuple(weight.shape)} is needed; get the published file."
             )
     network.load_state_dict({n: t for n, t in state.items() if n in wanted}, False, assign=True)
@@ -50,6 +51,15 @@ def without_prefix(names: Iterable[str], prefixes: Iterable[str]) -> dict[str, s
 def layers(names: Iterable[str], stem: str) -> int:
     """How many numbers follow `stem`: `layers(names, "encoder.layers.")`."""
     return len({n[len(stem) :].split(".")[0] for n in names if n.startswith(stem)})
+
+
+def dense(linears: Iterable[nn.Module], values: Tensor) -> Tensor:
+    """Linear layers one after the other, in the precision and on the device of the values."""
+    for layer in linears:
+        assert isinstance(layer, nn.Linear)
+        bias = None if layer.bias is None else layer.bias.to(values)
+        values = linear(values, layer.weight.to(values), bias)
+    return values
 
 
 class _WithoutStorage(TorchFunctionMode):

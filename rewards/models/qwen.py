@@ -21,14 +21,14 @@ def fitted(height: int, width: int, pixels: int) -> tuple[int, int]:
     if max(height, width) > _LONGEST * min(height, width):
         raise ValueError(f"a picture of {width} x {height} is too long for Qwen2-VL; crop it.")
     unit = PATCH * MERGE
-    rounded = tuple(max(unit, round(side / unit) * unit) for side in (height, width))
-    if math.prod(rounded) > pixels:
+    rows, columns = max(1, round(height / unit)), max(1, round(width / unit))
+    if rows * columns * unit**2 > pixels:
         beta = math.sqrt(height * width / pixels)
-        return tuple(math.floor(side / beta / unit) * unit for side in (height, width))
-    if math.prod(rounded) < pixels:
+        rows, columns = math.floor(height / beta / unit), math.floor(width / beta / unit)
+    elif rows * columns * unit**2 < pixels:
         beta = math.sqrt(pixels / (height * width))
-        return tuple(math.ceil(side * beta / unit) * unit for side in (height, width))
-    return rounded
+        rows, columns = math.ceil(height * beta / unit), math.ceil(width * beta / unit)
+    return rows * unit, columns * unit
 
 
 def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
@@ -36,9 +36,9 @@ def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
 
     Patches of one token, 2x2, follow each other.
     """
-    image = resize(image, *fitted(*image.shape[-2:], pixels))
+    image = resize(image, *fitted(image.shape[-2], image.shape[-1], pixels))
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-    rows, columns = (side // PATCH for side in image.shape[-2:])
+    rows, columns = image.shape[-2] // PATCH, image.shape[-1] // PATCH
     parts = ((image - mean) / std).reshape(
         -1, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
     )

@@ -46,7 +46,7 @@ def test_an_encoder_of_several_rewards_runs_once_per_scoring_and_keeps_the_gradi
     total, _ = Objective(terms).reward(image)
     (shared,) = torch.autograd.grad(total.sum(), image)
     assert encoder.calls == 1
-    apart = sum(term.weight * term.score(image).sum() for term in terms.values())
+    apart = sum(term.weight * term.function(image).sum() for term in terms.values())
     torch.testing.assert_close(shared, torch.autograd.grad(apart, image)[0])
     assert encoder.calls == 4
 

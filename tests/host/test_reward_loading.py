@@ -116,7 +116,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
         networks.append(load(f"{name}.safetensors"))
     patchers = [network.patcher for network in networks]
     before = [{n: t.clone() for n, t in tensors(network).items()} for network in networks]
-    scores = [text_similarity(n)["CLIP text similarity"].score(picture(1)) for n in networks]
+    scores = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
     for _ in range(2):
         management.load_models_gpu(patchers)
         assert sorted(map(id, loaded())) == sorted(map(id, patchers))
@@ -129,7 +129,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
             assert now.keys() == then.keys()
             assert all(torch.equal(now[name], then[name]) for name in then)
             assert {t.device for t in now.values()} == {network.patcher.offload_device}
-    again = [text_similarity(n)["CLIP text similarity"].score(picture(1)) for n in networks]
+    again = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
     assert torch.equal(torch.cat(again), torch.cat(scores))
 
 
@@ -244,7 +244,7 @@ def test_weights_are_ordinary_in_a_run_and_themselves_after_it(clip, end, infere
     if inference:
         make_inference_tensors(clip)
     before = tensors(clip)
-    watched = Watched(term.score, clip, ENDS[end] or (lambda calls: None))
+    watched = Watched(term.function, clip, ENDS[end] or (lambda calls: None))
     if end == "interrupted":
         with pytest.raises(management.InterruptProcessingException):
             sample(watched)
@@ -264,12 +264,12 @@ def test_weights_are_ordinary_in_a_run_and_themselves_after_it(clip, end, infere
 
 def test_a_file_becomes_a_reward_that_the_sampler_climbs(clip):
     (term,) = text_similarity(clip).values()
-    history = sample(term.score, iterations=5)[1]
+    history = sample(term.function, iterations=5)[1]
     assert (history.best_reward > history.records[0].reward + 1e-3).all()
 
 
 def test_an_unloaded_network_is_loaded_for_the_run(clip):
-    watched = Watched(text_similarity(clip)["CLIP text similarity"].score, clip)
+    watched = Watched(text_similarity(clip)["CLIP text similarity"].function, clip)
     management.unload_all_models()
     sample(watched, iterations=1)
     assert set(watched.seen) == {(True, True)}

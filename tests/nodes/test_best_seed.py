@@ -87,7 +87,7 @@ def by_hand(parts, latent, seeds, reward=REWARD, seed=5, **changes):
     for each in samples:
         with torch.inference_mode():
             image = to_image(parts[1].decode(each))
-        rewards.append(sum(term.weight * term.score(image) for term in reward.values()))
+        rewards.append(sum(term.weight * term.function(image) for term in reward.values()))
     return samples, torch.stack(rewards)
 
 

@@ -103,7 +103,7 @@ def test_executing_a_node_gives_one_named_weighted_term(node, cls):
         assert name == build(cls).label.format("darkness") != "darkness"
     else:
         assert name == bridge.term_name(cls)
-        assert isinstance(term.score, cls)
+        assert isinstance(term.function, cls)
 
 
 @every_pair
@@ -115,12 +115,12 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
         }
         (terms,) = node.execute(**values).result
     (term,) = terms.values()
-    if cls not in REGULARIZERS and term.score.differentiable:
+    if cls not in REGULARIZERS and term.function.differentiable:
         image = picture(dtype=torch.float64)  # no conversion hides the reference
-        if term.score.space == "latent":
+        if term.function.space == "latent":
             image = torch.cat([image, image[:, :1]], 1)
         image.requires_grad_()
-        term.score(image).sum().backward()
+        term.function(image).sum().backward()
         assert image.grad.abs().sum() > 0
 
 
@@ -168,7 +168,7 @@ def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
     with torch.inference_mode():
         image, area = torch.rand(2, 5, 7, 4), torch.rand(5, 7)
         (terms,) = bridge.reward_node(Everything).execute(weight=1.0, image=image, area=area).result
-    score = terms["everything"].score
+    score = terms["everything"].function
     assert score.image.shape == (2, 3, 5, 7)
     assert torch.equal(score.image[1, 2], image[1, :, :, 2])
     assert score.area.shape == (1, 5, 7)

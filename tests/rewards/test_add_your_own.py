@@ -59,7 +59,7 @@ def test_a_reward_added_to_a_pack_becomes_a_node(pack, loaded, tmp_path):
     assert list(made["input"]["required"]) == ["strength", "weight"]
     (terms,) = redness.execute(strength=2.0, weight=1.0).result
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert terms["redness"].score(red).tolist() == [2.0]
+    assert terms["redness"].function(red).tolist() == [2.0]
     with pytest.raises(ValueError, match="Redness: strength is 11"):
         redness.execute(strength=11.0, weight=1.0)
 

@@ -216,5 +216,5 @@ def test_the_minimum_node_makes_one_term_of_many():
     ).result
     ((name, term),) = found.items()
     assert name == "lowest of contrast, JPEG compressibility"
-    assert term.score.differentiable is False
-    assert [inner.weight for inner in term.score.terms.values()] == [2.0, 0.01]
+    assert term.function.differentiable is False
+    assert [inner.weight for inner in term.function.terms.values()] == [2.0, 0.01]
