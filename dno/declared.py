@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from functools import cached_property
 from typing import TypeVar
 
@@ -40,3 +42,33 @@ class Declared:
 
     def check(self) -> None:
         """Raise ValueError, one sentence, where good fields do not go together."""
+
+
+def words(cls: type[Declared]) -> str:
+    """The class's name in menus: its title, or its name in words.
+
+    >>> words(type("LowFrequencyLayout", (Declared,), {})), words(type("JPEGSize", (Declared,), {}))
+    ('Low Frequency Layout', 'JPEG Size')
+    """
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", cls.__name__)
+    return cls.title or spaced
+
+
+def term_name(cls: type[Declared]) -> str:
+    """The plain name of a term in plots and reports.
+
+    >>> term_name(type("JPEGSize", (Declared,), {}))
+    'JPEG size'
+    """
+    if cls.title:
+        return cls.title
+    return " ".join(word if word.isupper() else word.lower() for word in words(cls).split())
+
+
+def summary(cls: type) -> str:
+    """The first paragraph of the docstring: one sentence.
+
+    >>> summary(Declared)
+    'A frozen dataclass that a user builds: a reward, a regularizer, an optimizer.'
+    """
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())

@@ -161,6 +161,9 @@ def fields_of(cls: type) -> dict[str, tuple[Field, object]]:
 
     The default is `dataclasses.MISSING` where the field has none. Raises TypeError for a field
     without metadata: every field of what a user builds is a widget or a socket.
+
+    >>> list(fields_of(Brightness))
+    ['target']
     """
     described = _described(cls)
     for field in dataclasses.fields(cls):

@@ -135,7 +135,11 @@ class Objective:
 
 
 def combine(*parts: tuple[float, Mapping[str, Weighted[F]]]) -> dict[str, Weighted[F]]:
-    """Add weighted groups of terms into one; a name used twice gets a number."""
+    """Add weighted groups of terms into one; a name used twice gets a number.
+
+    >>> combine((2.0, {"dark": Weighted(1.0, Darkness())}))["dark"].weight
+    2.0
+    """
     combined: dict[str, Weighted[F]] = {}
     for weight, terms in parts:
         for name, term in terms.items():

@@ -17,7 +17,13 @@ _shared: ContextVar[dict | None] = ContextVar("shared", default=None)
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Within, `once` remembers; a scope inside another shares the outer one's values."""
+    """Within, `once` remembers; a scope inside another shares the outer one's values.
+
+    >>> with sharing():
+    ...     image = torch.ones(1)
+    ...     once('a', image, torch.exp) is once('a', image, torch.exp)
+    True
+    """
     if _shared.get() is not None:
         yield
         return
@@ -33,6 +39,9 @@ def once(owner: Hashable, argument: Tensor, compute: Callable[[Tensor], T]) -> T
 
     Values are told apart by `owner` (what computes), by the very tensor `argument`, and by whether
     gradients are recorded.
+
+    >>> once("twice", torch.ones(1), lambda x: 2 * x)
+    tensor([2.])
     """
     values = _shared.get()
     if values is None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from comfy_api.latest import io
 
-from ..dno.declared import Declared
+from ..dno.declared import Declared, summary, term_name, words
 from ..dno.objective import Modifier, Weighted
 from ..rewards import Minimum
 from .host.judges.reward_models import bring_in
@@ -69,19 +68,6 @@ def plain_node(
     return _node(cls, kind, socket, menu or f"{CATEGORY}/{kind.lower()}s", lambda built: built)
 
 
-def words(cls: type[Declared]) -> str:
-    """`LowFrequencyLayout` -> `Low Frequency Layout`, `JPEGSize` -> `JPEG Size`; or its `title`."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", cls.__name__)
-    return cls.title or spaced
-
-
-def term_name(cls: type[Declared]) -> str:
-    """The plain name of a term in plots and reports: `low frequency layout`, `JPEG size`."""
-    if cls.title:
-        return cls.title
-    return " ".join(word if word.isupper() else word.lower() for word in words(cls).split())
-
-
 def _term(cls: type[Declared]) -> Callable[..., dict[str, Weighted]]:
     return lambda built, weight: {term_name(cls): Weighted(weight, built)}
 
@@ -109,8 +95,8 @@ def _node(
                 node_id=node_id,
                 display_name=title,
                 category="/".join(filter(None, (menu, cls.group))),
-                description=_summary(cls),
-                search_aliases=[*cls.aliases, noun],
+                description=summary(cls),
+                search_aliases=cls.aliases,
                 inputs=[*before, *inputs_of(cls), *after],
                 outputs=[output(socket, noun)],
             )
@@ -125,8 +111,3 @@ def _node(
     Node.__name__ = Node.__qualname__ = node_id
     Node.__doc__ = inspect.getdoc(cls)
     return Node
-
-
-def _summary(cls: type) -> str:
-    """The first paragraph of the docstring: one sentence."""
-    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())

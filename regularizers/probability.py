@@ -36,9 +36,15 @@ class Probability(Regularizer):
 
     The permutations depend on n alone, never on the call: the score is a fixed function of the
     noise.
+
+    >>> fresh, flat = Noise(torch.randn(1, 4, 16, 16)), Noise(torch.ones(1, 4, 16, 16))
+    >>> Probability()(fresh) > Probability()(flat)
+    tensor([True])
     """
 
     aliases = ("Gaussian", "natural", "P(z)", "protect")
+    keeps = "mean and covariance of the noise"
+    source = "arXiv 2405.18881, section 4"
 
     k: Annotated[int, Range(1, 16, step=1, help="Numbers per row of the test; 4 in the paper.")] = 4
     permutations: Annotated[

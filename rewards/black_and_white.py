@@ -14,6 +14,9 @@ class BlackAndWhite(Reward):
 
     Score: 1 - saturation, where saturation is four times the mean OKLab chroma; 1 is a picture
     without colour, photographs start at 0.5 to 0.8, pure red all over is about -0.1.
+
+    >>> BlackAndWhite()(torch.full((1, 3, 8, 8), 0.75)).round(decimals=3)
+    tensor([1.])
     """
 
     group = "tone and colour"

@@ -18,6 +18,9 @@ class Brightness(Reward):
     the kink at the target costs nothing, because the best iterate is kept and not the last. For a
     soft landing lower the learning rate. At the ends of the range the target does not matter: 1
     climbs, 0 descends.
+
+    >>> Brightness(0.25)(torch.full((1, 3, 8, 8), 0.75))
+    tensor([-0.5000])
     """
 
     group = "tone and colour"

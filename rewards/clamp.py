@@ -16,6 +16,9 @@ class Clamp(Modifier):
 
     Score: that of the reward, held between `lowest` and `highest`. Beyond them there is no
     gradient, so that other rewards have their way once this one is satisfied.
+
+    >>> Clamp(highest=0.5)(Darkness())(torch.zeros(1, 3, 8, 8))
+    tensor([0.5000])
     """
 
     group = "modifiers"

@@ -20,6 +20,9 @@ class Colour(Reward):
     read it as the share of the picture in that colour. A share leaves the rest of the picture
     alone, where the distance of the mean colour would tint everything; its long tail still pulls
     pixels that are far off.
+
+    >>> Colour("#ff0000")(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+    tensor([1.])
     """
 
     group = "tone and colour"

@@ -41,6 +41,10 @@ class Composition(Reward):
     joined), stretched to the picture, or else a layout: the four points of the rule of thirds, the
     centre, or a third of the picture. Evenly spread, "thirds" and "centre" give about 0.25 and a
     third of the picture 0.33.
+
+    >>> dot = torch.zeros(1, 3, 64, 64).index_fill(3, torch.tensor([2]), 1.0)
+    >>> Composition("left")(dot).round(decimals=2), Composition("right")(dot).round(decimals=2)
+    (tensor([0.9900]), tensor([0.0100]))
     """
 
     group = "structure"

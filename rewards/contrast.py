@@ -19,6 +19,9 @@ class Contrast(Reward):
     Contrast is twice the standard deviation of the luma (RMS contrast, Peli 1990): 0 for a flat
     picture, 1 for one that is half black and half white; photographs have about 0.4 to 0.6.
     Score: -|contrast - target|, in [-1, 0].
+
+    >>> Contrast(0.5)(torch.full((1, 3, 8, 8), 0.75))
+    tensor([-0.5000])
     """
 
     group = "tone and colour"

@@ -22,6 +22,10 @@ class Crop(Modifier):
 
     The rectangle has at least one pixel. `size` makes its shorter side that long, averaging where
     it shrinks (bilinear with antialiasing); 0 leaves it as it is. Score: the reward's.
+
+    >>> half = torch.tensor([1.0, 0.0]).expand(1, 3, 4, 2)
+    >>> Crop(width=0.5)(Darkness())(half), Crop(left=0.5)(Darkness())(half)
+    (tensor([0.]), tensor([1.]))
     """
 
     group = "modifiers"

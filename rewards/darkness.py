@@ -14,6 +14,9 @@ class Darkness(Reward):
     Score: 1 - the mean of the sRGB values, in [0, 1]; 1 is a black picture. Direct Noise
     Optimization (arXiv 2405.18881, section 5) uses it to show reward hacking: drive it without a
     regularizer and the subject melts into black.
+
+    >>> Darkness()(torch.full((1, 3, 8, 8), 0.25))
+    tensor([0.7500])
     """
 
     group = "tone and colour"

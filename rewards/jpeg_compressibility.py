@@ -17,6 +17,10 @@ class JPEGCompressibility(Reward):
     section 6. About -100 for a busy photograph of 512 pixels at quality 95, -5 for a flat one; it
     grows with the number of pixels, so give it a weight of about 0.01 beside others. It has no
     gradient.
+
+    >>> grain, flat = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    >>> JPEGCompressibility()(grain) < JPEGCompressibility()(flat)
+    tensor([True])
     """
 
     group = "files"

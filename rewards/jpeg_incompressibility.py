@@ -16,6 +16,10 @@ class JPEGIncompressibility(Reward):
     Score: the size in kB (1000 bytes), as in Direct Noise Optimization, arXiv 2405.18881, section
     6. About 100 for a busy photograph of 512 pixels at quality 95, 5 for a flat one; it grows with
     the number of pixels, so give it a weight of about 0.01 beside others. It has no gradient.
+
+    >>> grain, flat = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    >>> JPEGIncompressibility()(grain) > JPEGIncompressibility()(flat)
+    tensor([True])
     """
 
     group = "files"

@@ -20,6 +20,10 @@ class Layout(Reward):
     inside a cell is free. Score: minus the root mean square distance, 0 for the same layout, about
     -0.1 for a similar and -0.4 for an unrelated one. The reference is stretched to the picture; of
     several, the nearest counts.
+
+    >>> ramp = torch.linspace(0, 1, 8).expand(1, 3, 8, 8)
+    >>> Layout(ramp)(ramp) > Layout(ramp)(1 - ramp)
+    tensor([True])
     """
 
     group = "structure"

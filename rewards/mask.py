@@ -23,6 +23,10 @@ class Mask(Modifier):
     is filled with the mean colour of what lies inside: a mean, such as brightness, is then exactly
     that of the inside. The mask is stretched to the picture; several masks are joined.
     Score: the reward's.
+
+    >>> left = torch.tensor([1.0, 0.0]).expand(1, 4, 2)
+    >>> Mask(left, feather=0.0)(Darkness())(left[:, None].expand(1, 3, 4, 2))
+    tensor([0.])
     """
 
     group = "modifiers"

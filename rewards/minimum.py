@@ -20,6 +20,10 @@ class Minimum(Composed):
     Score: the soft minimum -softness log mean exp(-s / softness) of the weighted scores s. It is
     their common value where all are equal, near the lowest where they differ by much more than
     `softness`, near their mean where by much less. Softness 0 is the lowest alone.
+
+    >>> two = {"a": Weighted(1.0, Darkness()), "b": Weighted(2.0, Darkness())}
+    >>> Minimum(two, softness=0.0)(torch.full((1, 3, 8, 8), 0.75))
+    tensor([0.2500])
     """
 
     group = "modifiers"

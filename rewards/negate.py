@@ -13,6 +13,9 @@ class Negate(Modifier):
     """Turns a reward around: what it liked is now avoided.
 
     Score: minus that of the reward.
+
+    >>> Negate()(Darkness())(torch.zeros(1, 3, 8, 8))
+    tensor([-1.])
     """
 
     group = "modifiers"

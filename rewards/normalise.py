@@ -18,6 +18,10 @@ class Normalise(Modifier):
     Score: (score - mean) / standard deviation, both over `pictures`: 0 is an average one, 1 better
     by one standard deviation. Give it a batch of the same prompt with different seeds, from a
     plain KSampler.
+
+    >>> levels = torch.tensor([0.25, 0.5, 0.75]).view(3, 1, 1, 1).expand(3, 3, 8, 8)
+    >>> Normalise(levels)(Darkness())(levels)
+    tensor([ 1.,  0., -1.])
     """
 
     group = "modifiers"

@@ -28,6 +28,10 @@ class Palette(Reward):
     matter. Several reference pictures make one palette. Score: minus the root mean square
     distance, 0 for the same colours, about -0.1 for related and -0.3 for very different ones.
     Pictures beyond 128 pixels a side are averaged down to that first.
+
+    >>> grey = torch.full((1, 3, 8, 8), 0.5)
+    >>> Palette(grey)(grey) > Palette(grey)(grey / 2)
+    tensor([True])
     """
 
     group = "tone and colour"

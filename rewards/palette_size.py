@@ -21,6 +21,9 @@ class PaletteSize(Reward):
     Colours are rounded to 16 levels per channel and counted by their share: the number is 2 to the
     entropy of the histogram, so rare colours hardly count. Score: minus the distance from the
     target in doublings: -1 for twice or half as many colours, at worst -12. It has no gradient.
+
+    >>> PaletteSize(2)(torch.zeros(1, 3, 8, 8))
+    tensor([-1.])
     """
 
     group = "files"

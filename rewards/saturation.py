@@ -16,6 +16,9 @@ class Saturation(Reward):
 
     Saturation is four times the mean OKLab chroma: 0 for grey, about 1 for pure red all over, 0.2
     to 0.5 for most photographs. Score: -|saturation - target|, in [-1.4, 0].
+
+    >>> Saturation(0.5)(torch.full((1, 3, 8, 8), 0.75)).round(decimals=3)
+    tensor([-0.5000])
     """
 
     group = "tone and colour"

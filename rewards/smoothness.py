@@ -15,6 +15,9 @@ class Smoothness(Reward):
     Total variation (Rudin, Osher, Fatemi 1992), which keeps edges and removes texture. Score:
     minus ten times the mean step between neighbouring pixels, 0 for a flat picture, -0.2 to -0.8
     for photographs, -5 for white noise.
+
+    >>> Smoothness()(torch.rand(1, 3, 8, 8)) < Smoothness()(torch.zeros(1, 3, 8, 8))
+    tensor([True])
     """
 
     group = "structure"

@@ -18,6 +18,9 @@ class Symmetry(Reward):
 
     Score: the correlation of the picture with its mirror image, in [-1, 1]; 1 is perfect symmetry,
     0 none (also a flat picture, so flattening gains nothing).
+
+    >>> Symmetry("half turn")(torch.eye(8).expand(1, 3, 8, 8)).round(decimals=3)
+    tensor([1.])
     """
 
     group = "structure"

@@ -15,6 +15,9 @@ class Target(Modifier):
     """Pulls a reward to a value instead of upwards.
 
     Score: minus the distance of the reward's score from `value`, on its own scale; 0 at the value.
+
+    >>> Target(0.5)(Darkness())(torch.zeros(1, 3, 8, 8))
+    tensor([-0.5000])
     """
 
     group = "modifiers"

@@ -20,6 +20,10 @@ class Warmth(Reward):
     Warmth is four times the mean OKLab colour along the hue of warm light, 70 degrees: 0 is
     neutral, 0.8 orange all over, -1.3 pure blue, a photograph within 0.4 of 0. Score: -|warmth -
     target|.
+
+    >>> orange = torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1)
+    >>> Warmth(1.0)(orange) > Warmth(1.0)(1 - orange)
+    tensor([True])
     """
 
     group = "tone and colour"

@@ -11,7 +11,14 @@ from torch.utils._pytree import tree_map_only
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:
-    """An inference tensor as one that autograd can save, on the same storage where possible."""
+    """An inference tensor as one that autograd can save, on the same storage where possible.
+
+    >>> with torch.inference_mode():
+    ...     weight = torch.ones(2)
+    >>> ordinary = ordinary_tensor(weight)
+    >>> ordinary.is_inference(), ordinary.data_ptr() == weight.data_ptr()
+    (False, True)
+    """
     if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):

@@ -187,7 +187,11 @@ def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's names and shapes -> those of transformers."""
+    """OpenCLIP's names and shapes -> those of transformers.
+
+    >>> list(from_open_clip({"visual.proj": torch.ones(2, 3)}))
+    ['visual_projection.weight']
+    """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         joined = _JOINED.match(name)

@@ -144,7 +144,11 @@ class LRM(Architecture):
 
 
 def noisy(latent: Tensor, timestep: int) -> Tensor:
-    """(B,C,h,w) -> the same with the noise that Stable Diffusion has at this timestep."""
+    """(B,C,h,w) -> the same with the noise that Stable Diffusion has at this timestep.
+
+    >>> noisy(torch.zeros(1, 4, 8, 8), 999).std() > 0.9
+    tensor(True)
+    """
     low, high = (math.sqrt(beta) for beta in _BETAS)
     betas = torch.linspace(low, high, _STEPS, dtype=torch.float64).square()
     kept = (1 - betas)[: timestep + 1].prod().item()

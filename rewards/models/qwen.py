@@ -17,6 +17,9 @@ def fitted(height: int, width: int, pixels: int) -> tuple[int, int]:
     """The size nearest to this shape with at most `pixels`, at least where it was fewer: in 28s.
 
     Raises ValueError for a picture more than 200 times as long as wide.
+
+    >>> fitted(480, 640, 256 * 28 * 28)
+    (364, 504)
     """
     if max(height, width) > _LONGEST * min(height, width):
         raise ValueError(f"a picture of {width} x {height} is too long for Qwen2-VL; crop it.")
@@ -35,6 +38,9 @@ def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
     """(B,3,H,W) in [0,1] -> (B,patches,C*2*14*14) normalised, and the patches a column and a row.
 
     Patches of one token, 2x2, follow each other.
+
+    >>> prepare(torch.rand(1, 3, 56, 84), 56 * 84)[0].shape
+    torch.Size([1, 24, 1176])
     """
     image = resize(image, *fitted(image.shape[-2], image.shape[-1], pixels))
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
@@ -48,5 +54,9 @@ def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
 
 
 def grids(count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """(count,3): what the tower wants to know of each picture: 1 pair of frames, rows, columns."""
+    """(count,3): what the tower wants to know of each picture: 1 pair of frames, rows, columns.
+
+    >>> grids(1, (4, 6), torch.device("cpu"))
+    tensor([[1, 4, 6]])
+    """
     return torch.tensor([[1, *shape]] * count, device=device)

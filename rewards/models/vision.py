@@ -58,7 +58,11 @@ def tower_of(network: nn.Module) -> Any:
 
 
 def with_tower(named: Mapping[str, T]) -> dict[str, T]:
-    """By the published names, where transformers 5 wrote a tower's own alone."""
+    """By the published names, where transformers 5 wrote a tower's own alone.
+
+    >>> list(with_tower({"embeddings.patch_embedding.weight": 1}))
+    ['vision_model.embeddings.patch_embedding.weight']
+    """
     alone = "embeddings.patch_embedding.weight" in named
     return {f"vision_model.{name}" if alone else name: value for name, value in named.items()}
 

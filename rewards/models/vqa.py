@@ -124,7 +124,11 @@ class VQA(Architecture):
 
 
 def square(image: Tensor) -> Tensor:
-    """(B,3,H,W) -> (B,3,S,S), the longer side long, filled up with CLIP's mean colour."""
+    """(B,3,H,W) -> (B,3,S,S), the longer side long, filled up with CLIP's mean colour.
+
+    >>> square(torch.rand(1, 3, 4, 6)).shape
+    torch.Size([1, 3, 6, 6])
+    """
     height, width = image.shape[-2:]
     side = max(height, width)
     if height == width:
