@@ -32,9 +32,9 @@ class HPSv3(Reward):
     prompt: PromptField
 
     @prepared
-    def _asked(self) -> tuple[Tensor, Tensor]:
-        return self.model.ask(self.prompt)
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        return self.model.tokenize(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._asked)[:, 0]
+        return self.model.score(image, self._tokens)[:, 0]

@@ -34,7 +34,7 @@ class ImageReward(Reward):
 
     @prepared
     def _tokens(self) -> tuple[Tensor, Tensor]:
-        return self.model.tokens(self.prompt)
+        return self.model.tokenize(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

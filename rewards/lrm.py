@@ -47,7 +47,7 @@ class LRM(Reward):
 
     @prepared
     def _words(self) -> lrm.Words:
-        return self.model.ask(self.prompt)
+        return self.model.text_embed(self.prompt)
 
     def __call__(self, latent: Tensor) -> Tensor:
         """(B,4,h,w) in the diffusion model's space -> (B,)"""

@@ -29,9 +29,9 @@ class MPS(Reward):
     prompt: PromptField
 
     @prepared
-    def _read(self) -> Prompt:
-        return self.model.read(self.prompt)
+    def _prompt(self) -> Prompt:
+        return self.model.text_embed(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._read)
+        return self.model.score(image, self._prompt)

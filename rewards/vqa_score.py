@@ -42,10 +42,10 @@ class VQAScore(Reward):
     ] = 'Does this figure show "{}"? Please answer yes or no.'
 
     @prepared
-    def _asked(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.model.ask(self.question.replace("{}", self.prompt), "Yes")
+    def _tokens(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.model.tokenize(self.question.replace("{}", self.prompt), "Yes")
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        logarithm = self.model.log_probability(image, self._asked)
+        logarithm = self.model.log_probability(image, self._tokens)
         return logarithm.exp() if self.scale == "probability" else logarithm

@@ -174,11 +174,11 @@ def known_as(name: str) -> Published | None:
     >>> known_as("old/sac+logos+ava1-l14-linearMSE.pth").name
     'LAION aesthetic v2'
     """
-    asked = PurePosixPath(name.replace("\\", "/"))
+    published = PurePosixPath(name.replace("\\", "/"))
     for entry in PUBLISHED:
         own = {entry.load, *entry.names, *(piece.repository for piece in entry.pieces[:1])}
         targets = {piece.target for piece in entry.pieces}
-        if str(asked) in targets or asked.name.casefold() in {
+        if str(published) in targets or published.name.casefold() in {
             PurePosixPath(one).name.casefold() for one in own
         }:
             return entry

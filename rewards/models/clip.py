@@ -109,11 +109,11 @@ class CLIP(CLIPVision):
     @torch.no_grad()
     def text_embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> (B,D) of unit length, fp32 on the CPU; beyond 77 tokens they are cut off."""
-        tokens = self.tokens(prompts).to(self.network.text_projection.weight.device)
+        tokens = self.tokenize(prompts).to(self.network.text_projection.weight.device)
         pooled = self.network.text_model(input_ids=tokens).pooler_output
         return unit(self.network.text_projection(pooled).cpu().float())
 
-    def tokens(self, prompts: Sequence[str]) -> Tensor:
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """(B,77) token numbers."""
         length = self.network.config.text_config.max_position_embeddings
         return read(self.tokenizer, prompts, length).input_ids

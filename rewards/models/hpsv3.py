@@ -81,16 +81,16 @@ class HPSv3(Architecture):
         widths = [heads[0].shape[1], *(len(head) for head in heads)]
         return cls(assemble(lambda: _Parts(hf_config, widths), state, cls.title))
 
-    def ask(self, prompt: str) -> tuple[Tensor, Tensor]:
+    def tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token numbers of what comes before the picture and after it, up to where it is scored."""
         after = [*self.tokenizer(_AFTER.replace("{}", prompt)).input_ids, _REWARD]
         return torch.tensor(self.tokenizer(_BEFORE).input_ids), torch.tensor(after)
 
-    def score(self, image: Tensor, asked: tuple[Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `ask` gave -> (B,2): mean and spread of the score, fp32."""
+    def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
+        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,2): mean and spread of the score, fp32."""
 
         def compute(features: Tensor) -> Tensor:
-            return self._read(features, *asked)
+            return self._read(features, *tokens)
 
         return encode(self.network, self.image_features(image), compute)
 

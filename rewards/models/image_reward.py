@@ -64,13 +64,13 @@ class ImageRewardModel(Architecture):
         return self.network.text.config.vocab_size - 2
 
     @torch.no_grad()
-    def tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
+    def tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(1,35) token numbers, and 1 where there is one; what is beyond is cut off."""
         encoded = read(self.tokenizer, [prompt], _LENGTH)
         return encoded.input_ids, encoded.attention_mask
 
     def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `tokens` gave -> (B,), fp32."""
+        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,), fp32."""
 
         def compute(seen: Tensor) -> Tensor:
             return self._judge(seen, *(part.to(seen.device) for part in tokens))

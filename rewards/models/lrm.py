@@ -80,7 +80,7 @@ class LRM(Architecture):
         return cls(assemble(lambda: _Parts(config, shapes), state, cls.title))
 
     @torch.no_grad()
-    def ask(self, prompt: str) -> Words:
+    def text_embed(self, prompt: str) -> Words:
         """What the UNet reads, with and without the prompt."""
         network, prompts = self.network, (prompt, "")
         if not hasattr(network, "text_encoder_2"):

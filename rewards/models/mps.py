@@ -63,13 +63,13 @@ class MPSModel(Architecture):
         return cls(CLIP.build(clip), cross)
 
     @torch.no_grad()
-    def read(self, prompt: str) -> Prompt:
+    def text_embed(self, prompt: str) -> Prompt:
         """The prompt's words, which of them matter, and its sense; beyond 77 tokens it is cut."""
         self.clip.tokenizer = self.tokenizer
         network = self.clip.network
         projection = network.text_projection
         read = network.text_model(
-            input_ids=self.clip.tokens([prompt, _CONDITION]).to(projection.weight.device)
+            input_ids=self.clip.tokenize([prompt, _CONDITION]).to(projection.weight.device)
         )
         words, condition = projection(read.last_hidden_state).cpu().float().split(1)
         likeness = (condition @ words.transpose(1, 2)).amax(dim=1, keepdim=True)
@@ -77,7 +77,7 @@ class MPSModel(Architecture):
         return Prompt(words, likeness / likeness.max() > _UNSEEN, whole)
 
     def score(self, image: Tensor, prompt: Prompt) -> Tensor:
-        """(B,3,H,W) in [0,1], what `read` gave -> (B,), fp32: exp(logit_scale) times a cosine."""
+        """(B,3,H,W) in [0,1], a prompt -> (B,), fp32: exp(logit_scale) times a cosine."""
 
         def compute(patches: Tensor) -> Tensor:
             return self.cross(patches, prompt.words.to(patches), prompt.seen.to(patches.device))

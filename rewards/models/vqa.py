@@ -76,14 +76,14 @@ class VQA(Architecture):
         return cls(assemble(lambda: _Parts(vision, text), state, cls.title))
 
     @torch.no_grad()
-    def ask(self, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
+    def tokenize(self, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
         """Token numbers of what comes before the picture, after it, and of the answer."""
         after = _AFTER.replace("{}", question)
         return self._tokens(_BEFORE), self._tokens(after), self._tokens(answer)
 
-    def log_probability(self, image: Tensor, asked: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `ask` gave -> (B,): the mean over the answer's tokens, fp32."""
-        before, after, answer = asked
+    def log_probability(self, image: Tensor, tokens: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B,3,H,W) in [0,1], of `tokenize` -> (B,), fp32: the mean over the answer's tokens."""
+        before, after, answer = tokens
 
         def compute(seen: Tensor) -> Tensor:
             return self._logits(seen, before, after, answer)
