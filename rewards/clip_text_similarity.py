@@ -5,15 +5,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.declared import prepared
 from ..dno.fields import Model, Text
-from ..dno.objective import Reward
+from ._cosine import Cosine
 from .models.clip import CLIP
 from .models.siglip import SigLIP
 
 
 @dataclass(frozen=True, eq=False)
-class CLIPTextSimilarity(Reward):
+class CLIPTextSimilarity(Cosine):
     """Brings the picture closer to a text.
 
     CLIPScore (arXiv 2104.08718) without its factor 2.5 and its floor. Score: the cosine of the
@@ -31,11 +30,6 @@ class CLIPTextSimilarity(Reward):
     ]
     prompt: Annotated[str, Text(help="What the picture shall show.")]
 
-    @prepared
-    def _text(self) -> Tensor:
-        """(1,D)"""
-        return self.model.text_embed([self.prompt])
-
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return (self.model.image_embed(image) * self._text.to(image)).sum(dim=1)
+        return self._cosine(image)

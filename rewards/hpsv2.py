@@ -5,15 +5,14 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.declared import prepared
 from ..dno.fields import Model
-from ..dno.objective import Reward
+from ._cosine import Cosine
 from ._fields import PromptField
 from .models.clip import CLIP
 
 
 @dataclass(frozen=True, eq=False)
-class HPSv2(Reward):
+class HPSv2(Cosine):
     """Makes a picture that people would prefer for this prompt.
 
     Human Preference Score v2 and v2.1 (arXiv 2306.09341): a CLIP-H trained on 800 000 choices;
@@ -31,12 +30,7 @@ class HPSv2(Reward):
     ]
     prompt: PromptField
 
-    @prepared
-    def _text(self) -> Tensor:
-        """(1,D)"""
-        return self.model.text_embed([self.prompt])
-
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
         whole = replace(self.model.preprocess, fit="pad", overshoot=True)
-        return (self.model.image_embed(image, whole) * self._text.to(image)).sum(dim=1)
+        return self._cosine(image, whole)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from ..dno.declared import prepared
 from ..dno.fields import Model
-from ..dno.objective import Reward
+from ._cosine import Cosine
 from ._fields import PromptField
 from .models.clip import CLIP
 
 
 @dataclass(frozen=True, eq=False)
-class PickScore(Reward):
+class PickScore(Cosine):
     """Makes a picture that people would pick for this prompt.
 
     PickScore (arXiv 2305.01569): a CLIP-H trained on the choices of users. Score: exp(logit_scale)
@@ -38,4 +38,4 @@ class PickScore(Reward):
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
         cut = replace(self.model.preprocess, floor=True)  # as transformers' CLIPProcessor
-        return (self.model.image_embed(image, cut) * self._text.to(image)).sum(dim=1)
+        return self._cosine(image, cut)

@@ -72,6 +72,22 @@ def test_every_node_says_what_it_is(node):
                 assert options["step"] > 0
 
 
+@pytest.mark.parametrize(
+    "word, name",
+    [
+        ("darker", "Darkness"), ("brighter", "Brightness"), ("prettier", "Aesthetic"),
+        ("beautiful", "Aesthetic"), ("quality", "PickScore"), ("grayscale", "BlackAndWhite"),
+        ("seamless", "Tiling"), ("tile", "Tiling"), ("symmetric", "Symmetry"),
+        ("face", "ImageSimilarity"), ("prompt adherence", "CLIPTextSimilarity"),
+        ("preference", "HPSv2"), ("style", "StyleSimilarity"), ("small file", "FileSize"),
+    ],
+)  # fmt: skip
+def test_everyday_words_find_a_reward(word, name):
+    node = next(node for node in NODES if node.__name__ == f"DNO{name}Reward")
+    made = node.GET_SCHEMA()
+    assert word in getattr(made, "search_aliases", made.description)
+
+
 def test_node_ids_are_unique():
     assert len({node.GET_SCHEMA().node_id for node in NODES}) == len(NODES)
 
