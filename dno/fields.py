@@ -17,10 +17,21 @@ from dataclasses import dataclass
 import torch
 
 
+@dataclass(frozen=True, kw_only=True)
 class Field(ABC):
-    """A kind of field. `help` says what it does to the picture."""
+    """A kind of field.
 
-    help: str
+    optional: its input may be missing: of a field that is newer than workflows that were saved.
+    advanced: its widget folds away, where ComfyUI can do that.
+    """
+
+    optional: bool = False
+    advanced: bool = False
+
+    @property
+    @abstractmethod
+    def help(self) -> str:
+        """What it does to the picture."""
 
     @abstractmethod
     def problem(self, value: object) -> str | None:
@@ -149,6 +160,16 @@ class Mask(Field):
 @dataclass(frozen=True)
 class Terms(Field):
     """Several rewards, each with its weight, by name."""
+
+    help: str = ""
+
+    def problem(self, value: object) -> str | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Hidden(Field):
+    """What code sets, and no user: it has no widget."""
 
     help: str = ""
 

@@ -1,6 +1,7 @@
 """The finer settings of a run: start, stopping rules, clipping, memory, scope; the optimisers.
 
-A new option is a field of `Options`, which becomes a widget of the node, and what it does.
+A new option is one field at the end of `Options`, `optional=True` because saved workflows lack it;
+the node's widget follows from it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from ..dno.fields import (
     Choice,
     Colour,
     Field,
+    Hidden,
     Image,
     Mask,
     Model,
@@ -41,14 +42,21 @@ def inputs_of(cls: type) -> list[io.Input]:
     for name, (metadata, default) in fields_of(cls).items():
         if isinstance(metadata, Terms):
             inputs += several("reward", RewardSocket)
-        else:
-            common: dict[str, object] = {"tooltip": metadata.help or None}
-            if default is None:
-                common["optional"] = True
-            elif default is not dataclasses.MISSING:
-                common["default"] = default
-            inputs.append(_input(metadata, name, common, hints[name] is int))
+        elif not isinstance(metadata, Hidden):
+            inputs.append(_input(metadata, name, _common(metadata, default), hints[name] is int))
     return inputs
+
+
+def _common(metadata: Field, default: object) -> dict[str, object]:
+    """What the inputs of all kinds of fields are told."""
+    common: dict[str, object] = {"tooltip": metadata.help or None}
+    if metadata.optional or default is None:
+        common["optional"] = True
+    if default is not None and default is not dataclasses.MISSING:
+        common["default"] = default
+    if metadata.advanced:
+        common["advanced"] = True
+    return common
 
 
 def take(cls: type, values: dict[str, object]) -> dict[str, object]:
@@ -105,41 +113,43 @@ def _input(metadata: Field, name: str, common: dict[str, object], whole: bool) -
 
 @_input.register
 def _(metadata: Image, name: str, common: dict[str, object], whole: bool) -> io.Input:
-    return io.Image.Input(name, **common)
+    return supported(io.Image.Input, name, **common)
 
 
 @_input.register
 def _(metadata: Mask, name: str, common: dict[str, object], whole: bool) -> io.Input:
-    return io.Mask.Input(name, **common)
+    return supported(io.Mask.Input, name, **common)
 
 
 @_input.register
 def _(metadata: Model, name: str, common: dict[str, object], whole: bool) -> io.Input:
     if VisionEncoder in metadata.kinds:
-        return io.MultiType.Input(name, [RewardModelSocket, io.ClipVision], **common)
-    return RewardModelSocket.Input(name, **common)
+        return supported(io.MultiType.Input, name, [RewardModelSocket, io.ClipVision], **common)
+    return supported(RewardModelSocket.Input, name, **common)
 
 
 @_input.register
 def _(metadata: Text, name: str, common: dict[str, object], whole: bool) -> io.Input:
-    return io.String.Input(name, multiline=True, **({"default": ""} | common))
+    return supported(io.String.Input, name, multiline=True, **({"default": ""} | common))
 
 
 @_input.register
 def _(metadata: Range, name: str, common: dict[str, object], whole: bool) -> io.Input:
     number, convert = (io.Int, int) if whole else (io.Float, float)
     bounds = {"min": metadata.minimum, "max": metadata.maximum, "step": metadata.step}
-    return number.Input(name, **common, **{key: convert(bound) for key, bound in bounds.items()})
+    return supported(
+        number.Input, name, **common, **{key: convert(bound) for key, bound in bounds.items()}
+    )
 
 
 @_input.register
 def _(metadata: Choice, name: str, common: dict[str, object], whole: bool) -> io.Input:
-    return io.Combo.Input(name, options=list(metadata.options), **common)
+    return supported(io.Combo.Input, name, options=list(metadata.options), **common)
 
 
 @_input.register
 def _(metadata: Switch, name: str, common: dict[str, object], whole: bool) -> io.Input:
-    return io.Boolean.Input(name, **common)
+    return supported(io.Boolean.Input, name, **common)
 
 
 @_input.register

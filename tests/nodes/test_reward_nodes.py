@@ -13,6 +13,7 @@ from ComfyUI_DNO.dno.declared import Declared
 from ComfyUI_DNO.dno.fields import (
     Choice,
     Colour,
+    Hidden,
     Image,
     Mask,
     Range,
@@ -178,6 +179,23 @@ def test_each_kind_of_field_becomes_its_widget_or_socket():
     assert required["way"][1]["options"] == ["up", "down"]
     assert required["on"][0] == "BOOLEAN"
     assert required["tint"][0] == "STRING"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown(Declared):
+    """Has more fields than it had."""
+
+    old: Annotated[float, Range(0, 1, step=0.1, help="was there")] = 0.5
+    new: Annotated[int, Range(0, 9, 1, "came later", optional=True, advanced=True)] = 3
+    inner: Annotated[object, Hidden()] = "set by code"
+
+
+def test_a_field_may_be_newer_than_saved_workflows_or_hidden():
+    node = bridge.plain_node(Grown, "Thing", schema.OptionsSocket)
+    inputs = node.GET_NODE_INFO_V1()["input"]
+    assert list(inputs["required"]) == ["old"] and list(inputs["optional"]) == ["new"]
+    assert inputs["optional"]["new"][1]["default"] == 3
+    assert node.execute(old=0.5).result == (Grown(),)
 
 
 def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
