@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management as management
 import comfy.samplers
 import numpy as np
@@ -65,6 +67,16 @@ class LatentSum(Reward):
 
     def __call__(self, latent):
         return latent.sum((1, 2, 3))
+
+
+class Broken(Reward):
+    """Gives what a function gives."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __call__(self, image):
+        return self.rule(image)
 
 
 COUNT = {"count": Weighted(1.0, Count())}
@@ -188,10 +200,13 @@ BAD = {
     "channels": (dict(latent={"samples": torch.ones(1, 16, 8, 8)}), "16 channels and the model"),
     "frames": (dict(latent={"samples": torch.zeros(1, 4, 3, 8, 8)}), "3 frames"),
     "NaN": (
-        dict(reward={"log": Weighted(1.0, lambda image: image.mean((1, 2, 3)) * float("nan"))}),
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: image.mean((1, 2, 3)) * math.nan))}),
         "^The reward 'log' gave nan for picture 0 of seed 5.$",
     ),
-    "fails": (dict(reward={"log": Weighted(1.0, lambda image: [][0])}), "^The reward 'log' failed"),
+    "fails": (
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: [][0]))}),
+        "^The reward 'log' failed: list index out of range",
+    ),
 }
 
 
