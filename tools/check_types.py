@@ -1,11 +1,12 @@
 """Check the types of the plain layers: python tools/check_types.py, in the tests' environment.
 
-The layers import each other relatively, out of a package whose folder may have any name: they are
-checked in a package of links that has one which Python allows.
+The layers import each other relatively, out of a package whose folder may have any name: a copy of
+them is checked, in a package whose name Python allows.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("dno", "rewards", "regularizers")
 PACKAGE = "ComfyUI_DNO"
+IGNORED = shutil.ignore_patterns("__pycache__")
 
 
 def check(cache: Path) -> subprocess.CompletedProcess:
@@ -23,7 +25,7 @@ def check(cache: Path) -> subprocess.CompletedProcess:
         package.mkdir()
         (package / "__init__.py").touch()
         for layer in LAYERS:
-            (package / layer).symlink_to(ROOT / layer, target_is_directory=True)
+            shutil.copytree(ROOT / layer, package / layer, ignore=IGNORED)
         settings = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(cache))
         command = [sys.executable, "-m", "mypy", "-p", PACKAGE, *settings]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
