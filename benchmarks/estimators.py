@@ -104,7 +104,9 @@ class Climb:
 def blind(reward):
     """The same reward with its gradient hidden, as a program that only answers a number."""
 
-    class Blind:
+    from ComfyUI_DNO.dno.objective import Reward
+
+    class Blind(Reward):
         differentiable = False
 
         def __call__(self, image):

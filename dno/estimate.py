@@ -17,7 +17,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from .fields import Choice, Range, Switch, check_fields
+from .declared import Declared
+from .fields import Choice, Range, Switch
 from .gradient import Evaluated, Exact, Problem, detached, pull_back
 from .noise import Noise
 from .objective import Objective
@@ -44,7 +45,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimated(Declared):
     """Estimates the gradient of the rewards that declare none; the others keep their exact one.
 
     "zeroth order" estimates all rewards and needs no differentiable model at all. The perturbations
@@ -86,9 +87,6 @@ class Estimated:
         int,
         Range(0, 4096, 1, "Perturbed pictures that are sampled together; 0: as memory allows."),
     ] = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         if self.method == "zeroth order":

@@ -15,12 +15,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from .fields import Range, Switch, check_fields
+from .declared import Declared
+from .fields import Range, Switch
 
 Step = Callable[[Sequence[Tensor]], None]
 
 
-class Optimizer(ABC):
+class Optimizer(Declared, ABC):
     """Gradient ascent on the noise."""
 
     @abstractmethod
@@ -45,9 +46,6 @@ class Adam(Optimizer):
     beta1: Annotated[float, Range(0.0, 0.999, 0.001, "Memory of the gradient's mean.")] = 0.9
     beta2: Annotated[float, Range(0.0, 0.9999, 0.0001, "Memory of the gradient's square.")] = 0.999
 
-    def __post_init__(self):
-        check_fields(self)
-
     def start(self, leaves: Sequence[Tensor], learning_rate: float) -> Step:
         adam = torch.optim.Adam(
             leaves, lr=learning_rate, betas=(self.beta1, self.beta2), maximize=True
@@ -63,9 +61,6 @@ class SGD(Optimizer):
         0.9
     )
     nesterov: Annotated[bool, Switch("Look ahead along the momentum.")] = True
-
-    def __post_init__(self):
-        check_fields(self)
 
     def start(self, leaves: Sequence[Tensor], learning_rate: float) -> Step:
         sgd = torch.optim.SGD(
@@ -87,9 +82,6 @@ class Langevin(Optimizer):
 
     gamma: Annotated[float, Range(0.0, 1.0, 0.001, "Share of the noise that is redrawn.")] = 0.002
     seed: Annotated[int, Range(0, 2**32 - 1, 1, "Seed of the redrawn noise.")] = 0
-
-    def __post_init__(self):
-        check_fields(self)
 
     def start(self, leaves: Sequence[Tensor], learning_rate: float) -> Step:
         generator = torch.Generator().manual_seed(self.seed)

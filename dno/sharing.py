@@ -16,7 +16,13 @@ _shared: ContextVar[dict | None] = ContextVar("shared", default=None)
 
 @contextmanager
 def sharing() -> Iterator[None]:
-    """Within, `once` remembers; a scope inside another shares the outer one's values."""
+    """Within, `once` remembers; a scope inside another shares the outer one's values.
+
+    >>> with sharing():
+    ...     image = torch.ones(1)
+    ...     once('a', image, torch.exp) is once('a', image, torch.exp)
+    True
+    """
     if _shared.get() is not None:
         yield
         return
@@ -32,6 +38,9 @@ def once(owner: Hashable, argument: object, compute: Callable[[Any], T]) -> T:
 
     Values, tensors or tuples of them, are told apart by `owner` (what computes), by the very object
     `argument`, and by whether gradients are recorded: without, one that has a graph is detached.
+
+    >>> once("twice", torch.ones(1), lambda x: 2 * x)
+    tensor([2.])
     """
     values = _shared.get()
     if values is None:

@@ -95,13 +95,13 @@ def extras() -> list[io.Input]:
 
 def like_ksampler(tooltips: Mapping[str, str] | None = None) -> list[io.Input]:
     """KSampler's inputs, the VAE and the reward; `tooltips` by name replace the DNO Sampler's."""
-    inputs = _like_ksampler()
+    inputs = [*_what_is_drawn(), *what_climbs(), *_how_it_is_sampled(), *_schedule()]
     for each in inputs:
         each.tooltip = (tooltips or {}).get(each.id, each.tooltip)
     return inputs
 
 
-def _like_ksampler() -> list[io.Input]:
+def _what_is_drawn() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
@@ -110,7 +110,11 @@ def _like_ksampler() -> list[io.Input]:
         io.Conditioning.Input("positive", tooltip="What the picture shows."),
         io.Conditioning.Input("negative", tooltip="What the picture should not show."),
         io.Latent.Input("latent_image", tooltip="The latent to draw on; empty for text to image."),
-        *what_climbs(),
+    ]
+
+
+def _how_it_is_sampled() -> list[io.Input]:
+    return [
         io.Int.Input(
             "seed",
             default=0,
@@ -138,6 +142,11 @@ def _like_ksampler() -> list[io.Input]:
                 "two."
             ),
         ),
+    ]
+
+
+def _schedule() -> list[io.Input]:
+    return [
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,

@@ -14,7 +14,11 @@ _SEED = 2405_18881
 
 
 def moments(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(B,n) cut into m = n // k rows of k -> their mean (B,k) and mean outer product (B,k,k)."""
+    """(B,n) cut into m = n // k rows of k -> their mean (B,k) and mean outer product (B,k,k).
+
+    >>> moments(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)[0]
+    tensor([[2., 3.]])
+    """
     cut = _cut(rows, k)
     return cut.mean(dim=1), cut.mT @ cut / cut.shape[1]
 
@@ -29,6 +33,9 @@ def shuffled_moments(
     s stored shuffles, composed in pairs, give s (s - 1) permutations. Each is uniformly
     distributed and any two are independent, so a mean over them has the expectation and the
     variance of a mean over independent draws, at a tenth of the indices for b = 100.
+
+    >>> shuffled_moments(torch.ones(1, 8), 2, 3)[0].shape
+    torch.Size([1, 3, 2])
     """
     return _ShuffledMoments.apply(rows, k, permutations, owner)
 
@@ -87,11 +94,11 @@ class _ShuffledMoments(torch.autograd.Function):
         ctx.k, ctx.pairs = k, _pairs(permutations)
         ctx.which = owner, rows.device, rows.shape[1], len(ctx.pairs)
         forth = _there(*ctx.which, 0)
-        found = []
+        each = []
         for first, others in ctx.pairs.items():
             once = rows.index_select(1, forth[first])
-            found += [moments(once.index_select(1, forth[other]), k) for other in others]
-        means, seconds = zip(*found, strict=True)
+            each += [moments(once.index_select(1, forth[other]), k) for other in others]
+        means, seconds = zip(*each, strict=True)
         return torch.stack(means, dim=1), torch.stack(seconds, dim=1)
 
     @staticmethod

@@ -8,14 +8,15 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.fields import Range
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
 
 _SCALE = 10.0
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Regularizer):
     """Keeps the noise white, so that the picture's subject stays whole.
 
     Optimised noise hides a layout in its low frequencies, where the paper's probability test cannot
@@ -34,7 +35,15 @@ class Spectrum:
     Frames of a video (B,C,T,H,W) count as channels. Frequencies are in cycles per pixel, so rings
     are round on pictures that are not square. Related: power spectrum and moments, arXiv
     2509.07027.
+
+    >>> fresh, flat = Noise(torch.randn(1, 4, 16, 16)), Noise(torch.ones(1, 4, 16, 16))
+    >>> Spectrum()(fresh) > Spectrum()(flat)
+    tensor([True])
     """
+
+    aliases = ("white noise", "natural", "keep the subject", "protect", "frequency")
+    keeps = "the noise's power spectrum white"
+    source = "ours; related: arXiv 2509.07027"
 
     tolerance: Annotated[
         float,
@@ -42,9 +51,6 @@ class Spectrum:
             0.0, 10.0, step=0.1, help="Deviations of the spectrum up to this many sigma are free."
         ),
     ] = 1.5
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""

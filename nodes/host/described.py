@@ -40,7 +40,7 @@ def _public(value) -> list[dataclasses.Field]:
 def terms(weighted: Mapping[str, Weighted]) -> dict[str, object]:
     """Every term's weight and what it is."""
     return {
-        name: {"weight": described(term.weight), "term": described(term.score)}
+        name: {"weight": described(term.weight), "term": described(term.function)}
         for name, term in weighted.items()
     }
 

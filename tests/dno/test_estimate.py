@@ -11,7 +11,7 @@ from ComfyUI_DNO.dno.checks import NoGradientError
 from ComfyUI_DNO.dno.estimate import METHODS, Estimated
 from ComfyUI_DNO.dno.gradient import Exact, Problem
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.dno.objective import Objective, Weighted
+from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 
 from ..nodes.test_sampler_node import Tilt, run
 from ..nodes.test_sampler_node import parts as parts  # the fixture
@@ -35,7 +35,7 @@ def decode(latent):
     return torch.sigmoid(decode_map(latent))
 
 
-class Quadratic:
+class Quadratic(Reward):
     """-|image - target|^2, with its gradient declared or hidden."""
 
     def __init__(self, differentiable: bool, flat: bool = False):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.checks import NonFiniteError
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom
 
 from ..nodes.test_sampler_node import REWARD, Failing, Tilt, assert_untouched, ksampler, run, state
@@ -29,16 +29,12 @@ def nan_in_image_1(scores):
     return scores * torch.tensor([1.0, float("nan")])
 
 
-class Constant:
-    differentiable = True
-
+class Constant(Reward):
     def __call__(self, image):
         return image.new_ones(len(image))
 
 
-class OneForAll:
-    differentiable = True
-
+class OneForAll(Reward):
     def __call__(self, image):
         return image.mean()
 

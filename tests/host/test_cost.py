@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.dno.objective import Weighted
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler
 
@@ -15,9 +15,7 @@ from ..support import tiny
 from ..support.probe import look
 
 
-class Mean:
-    differentiable = True
-
+class Mean(Reward):
     def __call__(self, image):
         return image.mean((1, 2, 3))
 

@@ -79,7 +79,7 @@ def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     assert network.patcher in [loaded.model for loaded in management.current_loaded_models]
     (term,) = terms.values()
     seen = seen.clone().requires_grad_()
-    term.score(seen).sum().backward()
+    term.function(seen).sum().backward()
     assert seen.grad.abs().sum() > 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management as management
 import comfy.samplers
 import numpy as np
@@ -11,7 +13,7 @@ from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAd
 
 from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.estimate import Estimated
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed, Trials
 from ComfyUI_DNO.nodes.drawing.canvas import number
 from ComfyUI_DNO.nodes.drawing.sheet import Tile, reduced, sheet
@@ -47,7 +49,7 @@ ONE = {"samples": torch.zeros(1, 4, 8, 8)}
 INTERRUPT = management.InterruptProcessingException
 
 
-class Count:
+class Count(Reward):
     """Without a gradient: how many pixels are lighter than mid-grey on the left, in hundreds."""
 
     differentiable = False
@@ -58,13 +60,23 @@ class Count:
         return (left > 0.5).float().sum((1, 2, 3)) / 100
 
 
-class LatentSum:
+class LatentSum(Reward):
     """Scores the sample in the model's own space."""
 
-    differentiable, space = True, "latent"
+    space = "latent"
 
     def __call__(self, latent):
         return latent.sum((1, 2, 3))
+
+
+class Broken(Reward):
+    """Gives what a function gives."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __call__(self, image):
+        return self.rule(image)
 
 
 COUNT = {"count": Weighted(1.0, Count())}
@@ -87,7 +99,7 @@ def by_hand(parts, latent, seeds, reward=REWARD, seed=5, **changes):
     for each in samples:
         with torch.inference_mode():
             image = to_image(parts[1].decode(each))
-        rewards.append(sum(term.weight * term.score(image) for term in reward.values()))
+        rewards.append(sum(term.weight * term.function(image) for term in reward.values()))
     return samples, torch.stack(rewards)
 
 
@@ -188,10 +200,13 @@ BAD = {
     "channels": (dict(latent={"samples": torch.ones(1, 16, 8, 8)}), "16 channels and the model"),
     "frames": (dict(latent={"samples": torch.zeros(1, 4, 3, 8, 8)}), "3 frames"),
     "NaN": (
-        dict(reward={"log": Weighted(1.0, lambda image: image.mean((1, 2, 3)) * float("nan"))}),
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: image.mean((1, 2, 3)) * math.nan))}),
         "^The reward 'log' gave nan for picture 0 of seed 5.$",
     ),
-    "fails": (dict(reward={"log": Weighted(1.0, lambda image: [][0])}), "^The reward 'log' failed"),
+    "fails": (
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: [][0]))}),
+        "^The reward 'log' failed: list index out of range",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ComfyUI_DNO.dno.history import Film
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed
 from ComfyUI_DNO.nodes.history import DNOHistoryFrames, DNOHistoryPlot, chosen, numbers, summary
 from ComfyUI_DNO.nodes.options import NODES as OPTIONS
@@ -193,7 +193,7 @@ def test_one_picture_needs_no_star_and_alpha_is_ignored():
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(Reward):
     """A reward without a gradient, scoring by a plain function of the picture."""
 
     rule: object

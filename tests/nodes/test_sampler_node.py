@@ -9,7 +9,7 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 
-from ComfyUI_DNO.dno.objective import Weighted
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.dno.optimizers import SGD
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
@@ -20,10 +20,8 @@ from ..support import tiny
 pytestmark = pytest.mark.filterwarnings("ignore:Should have:UserWarning")  # torchsde's own
 
 
-class Tilt:
+class Tilt(Reward):
     """A smooth reward with a gradient everywhere: the left half bright, the right half dark."""
-
-    differentiable = True
 
     def __call__(self, image):
         ramp = torch.linspace(1, -1, image.shape[-1]).to(image)

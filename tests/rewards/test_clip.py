@@ -203,7 +203,7 @@ def test_prompts_are_the_same_tokens_as_open_clip_s():
     theirs = original("open_clip").tokenize(PROMPTS)
     network = CLIP(original_clip(layers=1))
     network.tokenizer = clip_tokenizer()
-    ours, end = network.tokens(PROMPTS), 49407
+    ours, end = network.tokenize(PROMPTS), 49407
     for mine, yours in zip(ours, theirs, strict=True):
         length = int((yours == end).nonzero()[0]) + 1  # beyond it they pad differently
         assert mine[:length].tolist() == yours[:length].tolist()
