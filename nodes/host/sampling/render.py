@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import comfy.model_management as management
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ....dno import draws
-from ....dno.autograd.recompute import Recomputer
 from ....dno.noise import Noise, Tape
 from .guards import differentiable_options
+from .levels import Levels, block_moment
 from .outside import inside, outside
 from .state import Generators, HostState
 from .twins import Twins
@@ -24,6 +24,11 @@ CACHE = (
     "Something in this graph keeps tensors from one call of the network to the next: a step cache "
     "(TeaCache, EasyCache, DeepCache ...) or a guidance with a memory. The gradient is exact for "
     "what each call computed, and does not see what they kept: take it out for an exact one."
+)
+DIFFERS = (
+    "The network does not repeat itself: computed again for the gradient, it gave another result "
+    "(off by {:.1g}). A step cache, random numbers or compiled parts of another pack are the usual "
+    "reason: take them out for an exact gradient."
 )
 NO_GRADIENT = (
     "This sampler or model cannot be differentiated: no gradient reached the latent. "
@@ -53,7 +58,7 @@ class Sampling:
         state = _state(model_wrap, extra_args, self._sampler.twin, self.noise.device)
         self._state = state
         self.origin = Origin(extra_args.get("seed"), state.generators)
-        self.recomputer = Recomputer(resident=resident, remember=state.capture)
+        self.levels = self._levels(model_wrap, resident)
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
         self.warnings: list[str] = []
@@ -88,7 +93,7 @@ class Sampling:
         repeats = len(noise.initial) // len(self.noise)
         if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
-        self.recomputer.restart()
+        self.levels.restart()
         self._state.restart(self.origin.generators)
         options = dict(self._extra_args["model_options"])
         extra_args = {**self._extra_args, "model_options": options, "seed": self.origin.seed}
@@ -107,8 +112,8 @@ class Sampling:
             raise ValueError(NO_GRADIENT)
         return latent
 
-    def plan(self, watch: Callable[[bool], None], record_share: float, reserved: int) -> None:
-        """Report evaluations to `watch`; recorded calls may keep `record_share` of what is free.
+    def plan(self, watch: Callable[[bool], None], memory: str, reserved: int) -> None:
+        """Report evaluations to `watch`; memory: see levels.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """
@@ -117,9 +122,8 @@ class Sampling:
             management.throw_exception_if_processing_interrupted()
             watch(recomputed)
 
-        free = management.get_free_memory(self.noise.device) - reserved
-        self.recomputer.watch = watched
-        self.recomputer.budget = max(0, int(free * record_share))
+        free = management.get_free_memory(self.noise.device)
+        self.levels.begin(memory, free, reserved, self.steps, watched)
 
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
@@ -139,13 +143,36 @@ class Sampling:
             self.warn(CACHE)
 
     def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
-        """Every evaluation of the network, ControlNet included, recomputed in backward."""
+        """Every evaluation of the network, ControlNet included, at its level of memory."""
 
-        def evaluate(x: Tensor) -> tuple[Tensor, ...]:
+        def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
             with inside():
                 return tuple(executor(model, conds, x, timestep, model_options))
 
-        return list(self.recomputer(evaluate, x_in))
+        def alone(index: int):
+            only = [cond if index == other else None for other, cond in enumerate(conds)]
+            return lambda x: (evaluate(x, only)[index],)
+
+        prompts = sum(cond is not None for cond in conds)
+        split = [alone(index) for index in range(len(conds))] if prompts > 1 else []
+        hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
+        return list(self.levels(evaluate, x_in, split, steady=not hooked))
+
+    def _levels(self, model_wrap, resident: frozenset[int]) -> Levels:
+        inner = model_wrap.inner_model
+        others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
+        networks = [inner.diffusion_model, *(m for m in others if isinstance(m, nn.Module))]
+        return Levels(
+            networks,
+            resident,
+            remember=self._state.capture,
+            moment=block_moment(getattr(inner, "current_patcher", None), self.noise.device),
+            differs=self._tell_difference,
+            precision=getattr(inner, "manual_cast_dtype", None) or inner.get_dtype(),
+        )
+
+    def _tell_difference(self, off: float) -> None:
+        self.warn(DIFFERS.format(off))
 
 
 class Twin:
