@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from ComfyUI_DNO.dno.autograd import scaled
 from ComfyUI_DNO.dno.objective import Objective, Weighted
 from ComfyUI_DNO.rewards import (
     CLIPTextSimilarity,
@@ -17,7 +18,6 @@ from ComfyUI_DNO.rewards import (
     StyleSimilarity,
     models,
 )
-from ComfyUI_DNO.rewards.models import running
 from ComfyUI_DNO.rewards.models.files import Stored
 from ComfyUI_DNO.rewards.models.vision import tower_of
 
@@ -170,6 +170,6 @@ def test_without_scaling_it_would(weight):
     image = picture(1, 64, 64)
     _, slope = gradient(PickScore(clip(), PROMPT), image)
     half = PickScore(clip(torch.float16), PROMPT)
-    with patch.object(running._Scale, "fit", lambda *arguments: None):
+    with patch.object(scaled._Scale, "fit", lambda *arguments: None):
         found = gradient(half, image, weight)[1]
     assert not agree(found, slope) > 0.9
