@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import comfy.model_management as management
@@ -22,7 +22,7 @@ from ....dno.objective import Objective, TermError
 from ....dno.optimizers import Adam, Optimizer
 from ....dno.stopping import StoppingRule, first_reason
 from ..judges.reward_models import networks_in
-from ..picture.decode import Decoder, decode_memory, recomputed_blocks
+from ..picture.decode import Decoder
 from ..progress import Progress, line, say
 from .guards import refuse_cut_gradients, step_cache, training_kernels
 from .job import check_vae
@@ -118,7 +118,6 @@ class Aligner(comfy.samplers.Sampler):
             )
             network = model_wrap.inner_model.diffusion_model
             stack.enter_context(refuse_cut_gradients(network))
-            stack.enter_context(self._decoding(noise))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -132,8 +131,10 @@ class Aligner(comfy.samplers.Sampler):
         self.history = history
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        sampling.begin(progress, settings.record_share, decode_memory(self.vae, sampling.noise))
-        iterates = self._iterates(sampling, model_wrap, progress, history)
+        room = management.get_free_memory(sampling.noise.device) * settings.record_share
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
+        sampling.begin(progress, settings.record_share, decode.memory(sampling.noise.shape))
+        iterates = self._iterates(sampling, model_wrap, decode, progress, history)
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
             for iterate in iterates:
@@ -166,10 +167,14 @@ class Aligner(comfy.samplers.Sampler):
         return history.best_latent
 
     def _iterates(
-        self, sampling: Sampling, model_wrap, progress: Progress, history: History
+        self,
+        sampling: Sampling,
+        model_wrap,
+        decode: Decoder,
+        progress: Progress,
+        history: History,
     ) -> Iterator[Iterate]:
         settings = self.settings
-        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
         given = Noise(sampling.noise, scope=settings.scope)
         draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
         noise = best_start(
@@ -186,12 +191,6 @@ class Aligner(comfy.samplers.Sampler):
             clip=settings.clip,
             gradient=self._gradient(model_wrap, sampling.noise),
         )
-
-    def _decoding(self, noise: Tensor) -> AbstractContextManager:
-        """The decoder recorded as a whole where that leaves room, else block by block."""
-        room = management.get_free_memory(noise.device) * self.settings.record_share
-        roomy = decode_memory(self.vae, noise) < room
-        return nullcontext() if roomy else recomputed_blocks(self.vae)
 
     def _gradient(self, model_wrap, noise: Tensor) -> Gradient:
         """As set; else exact, or Hybrid-2 if a reward has no gradient."""
@@ -223,7 +222,8 @@ def check_latent(noise: Tensor) -> None:
 def _gradient_memory(model_wrap, vae, noise: Tensor) -> int:
     """Bytes to keep free: backward needs about three times what inference needs."""
     model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-    return max(int(3 * model), decode_memory(vae, noise, recomputed=True))
+    decode = Decoder(vae, model_wrap.inner_model.process_latent_out)
+    return max(int(3 * model), decode.memory(noise.shape))
 
 
 def _reraise_host(error: BaseException) -> None:
