@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from torch.utils.checkpoint import checkpoint
 
+from ...dno.autograd.blocks import by_block
+from ...dno.autograd.recompute import Recomputer
 from ...dno.autograd.scaled import Answer, scaled
+
+_recomputers: WeakKeyDictionary[nn.Module, Recomputer] = WeakKeyDictionary()
 
 
 def recompute(layers: Iterable[nn.Module]) -> None:
-    """From now on each layer is computed again in backward: only its input is kept."""
+    """From now on `encode` computes each layer again in backward: only its input is kept."""
     for layer in layers:
-        layer.forward = partial(_recomputed, layer.forward)
-
-
-def _recomputed(forward: Callable, *arguments, **keywords):
-    if not torch.is_grad_enabled():
-        return forward(*arguments, **keywords)
-    return checkpoint(
-        forward, *arguments, use_reentrant=False, preserve_rng_state=False, **keywords
-    )
+        _recomputers[layer] = Recomputer()
 
 
 def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Answer]) -> Answer:
@@ -37,7 +32,8 @@ def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Answer
     precision = torch.promote_types(image.dtype, torch.float32)
 
     def run(given: Tensor) -> Answer:
-        answer = compute(given.to(weight.device, weight.dtype))
+        with by_block(filter(_recomputers.__contains__, network.modules()), _recomputers):
+            answer = compute(given.to(weight.device, weight.dtype))
         if isinstance(answer, Tensor):
             return answer.to(image.device).to(precision)
         return tuple(part.to(image.device).to(precision) for part in answer)

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import comfy.model_management as management
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ....dno.autograd.recompute import Recomputer
 from ....dno.autograd.scaled import scaled
 from .plan import Measured, Way, measured
 from .repeatable import recomputed, same_draws, single_frame
@@ -30,6 +31,7 @@ class Decoder:
         self._scale, self._shift = _output_map(vae.process_output)
         half = vae.vae_dtype == torch.float16
         self._decode = scaled(self._plain) if half else self._plain
+        self._recomputers: dict[nn.Module, Recomputer] = {}
         self._ways: list[Way] = []
         self._shape: torch.Size | None = None  # of the latents that the ways are for
 
@@ -109,7 +111,7 @@ class Decoder:
 
     def _by(self, way: Way, latent: Tensor) -> Tensor:
         def decode(part: Tensor) -> Tensor:
-            with recomputed(way.blocks, self.vae.device):
+            with recomputed(way.blocks, self.vae.device, self._recomputers):
                 return self._decode(part)
 
         return way.tiles(decode, latent) if way.tiles else decode(latent)

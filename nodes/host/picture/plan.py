@@ -116,7 +116,7 @@ def _measure(vae, decode, resident: frozenset[int]) -> Measured:
     probes = [_latent(vae, side) for side in sides]
     blocks = profile(vae.first_stage_model, lambda: decode(probes[-1]), resident).blocks()
     whole = [_peak(decode, probe) for probe in probes]
-    with recomputed(blocks, vae.device):
+    with recomputed(blocks, vae.device, {}):
         by_block = [_peak(decode, probe) for probe in probes]
     areas = [side * side for side in sides]
     if not blocks or by_block[-1] >= whole[-1]:

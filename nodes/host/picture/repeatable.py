@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ....dno.autograd.blocks import by_block
+from ....dno.autograd.recompute import Recomputer
 
 CACHES = "feat_cache"  # Wan's decoders hand this list of frames from block to block
 
@@ -53,14 +54,19 @@ def same_draws(device: torch.device) -> Iterator[None]:
         yield
 
 
-def recomputed(blocks: Iterable[nn.Module], device: torch.device) -> AbstractContextManager:
-    """Within, these modules keep their inputs only, and repeat themselves in backward."""
+def recomputed(
+    blocks: Iterable[nn.Module], device: torch.device, known: dict[nn.Module, Recomputer]
+) -> AbstractContextManager:
+    """Within, these modules keep their inputs only, and repeat themselves in backward.
+
+    known: what was learnt of them, to be handed in again.
+    """
 
     def remember() -> Callable[[], AbstractContextManager]:
         states = _states(device)
         return lambda: _restored(device, states)
 
-    return by_block(blocks, remember=remember)
+    return by_block(blocks, known, remember=remember)
 
 
 def _forked(device: torch.device) -> AbstractContextManager:
