@@ -172,6 +172,9 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 3) -> comfy
     decoders = [part for key, part in network.named_children() if "encoder" not in key]
     for part in decoders:
         tiny.randomise(part, seed, scale=1.2)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.affine:
+            nn.init.ones_(part.weight)
     network.to(dtype)
     vae.first_stage_model = network
     vae.patcher = comfy.model_patcher.ModelPatcher(

@@ -11,14 +11,16 @@ from torch import Tensor, nn
 from ....dno.autograd.blocks import by_block
 from ....dno.autograd.recompute import Recomputer
 
+_TAEHV = {"parallel": True, "show_progress_bar": False}
 CACHES = "feat_cache"  # Wan's decoders hand this list of frames from block to block
 
 
 @contextmanager
 def single_frame(network: nn.Module) -> Iterator[None]:
-    """Within, decoders of video keep no frame for the next: an image has none.
+    """Within, decoders of video decode an image: they keep nothing for a next frame.
 
-    Wan's keep the input of every convolution, which is half of what backward needs.
+    Wan's would keep the input of every convolution, which is half of what backward needs. TAEHV
+    makes four frames of one and hands on what it has detached, unless it makes them in parallel.
     """
 
     def forget(module: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
@@ -28,10 +30,14 @@ def single_frame(network: nn.Module) -> Iterator[None]:
 
     decoder = getattr(network, "decoder", network)
     handle = decoder.register_forward_pre_hook(forget, with_kwargs=True)
+    attributes = vars(network)
+    before = {name: attributes[name] for name in _TAEHV if name in attributes}
+    attributes.update({name: _TAEHV[name] for name in before})
     try:
         yield
     finally:
         handle.remove()
+        attributes.update(before)
 
 
 class _Forgetful(list):
