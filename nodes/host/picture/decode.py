@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections.abc import Callable
@@ -90,6 +91,7 @@ class Decoder:
 
     def fall(self, shape: torch.Size) -> None:
         """Take the next way, for memory has run out."""
+        gc.collect()  # what failed hangs on the exception, and that on itself
         management.soft_empty_cache()
         if not self._ways[0].bytes:  # nothing was measured yet
             self._ways = self._measured().ways(shape)
