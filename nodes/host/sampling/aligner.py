@@ -35,6 +35,7 @@ OUT_OF_MEMORY = (
     "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
     "smaller decoder such as TAESD."
 )
+DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
 MOST_AT_ONCE = 16  # perturbed samplings in one batch
 HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
 
@@ -43,7 +44,7 @@ HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION
 class Settings:
     """How the noise climbs, from the best of `best_of` seeds.
 
-    Recorded calls may use `record_share` of the free memory.
+    memory: a level of `levels.MEMORY`.
     """
 
     iterations: int = 50
@@ -54,7 +55,7 @@ class Settings:
     optimizer: Optimizer = field(default_factory=Adam)
     gradient: Estimated | None = None
     stopping: tuple[StoppingRule, ...] = ()
-    record_share: float = 0.5
+    memory: str = "automatic"
     film_bytes: int = 256 * 2**20
 
 
@@ -122,6 +123,7 @@ class Aligner(comfy.samplers.Sampler):
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
+            stack.enter_context(sampling.levels)
             latent = self._climb(sampling, model_wrap)
         self._report(callback, latent, len(sigmas) - 1)
         return latent
@@ -131,15 +133,15 @@ class Aligner(comfy.samplers.Sampler):
         self.history = history
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        room = management.get_free_memory(sampling.noise.device) * settings.record_share
+        room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
-        sampling.begin(progress, settings.record_share, decode.memory(sampling.noise.shape))
+        sampling.begin(progress, settings.memory, decode.memory(sampling.noise.shape))
         iterates = self._iterates(sampling, model_wrap, decode, progress, history)
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
             for iterate in iterates:
                 better = history.add(iterate, progress.seconds)
-                recorded[better] = sampling.recomputer.recording
+                recorded[better] = sampling.levels.rounded
                 progress.picture(iterate.image, line(history, settings.iterations))
                 history.stop_reason = first_reason(settings.stopping, history) or ""
                 if history.stop_reason:
