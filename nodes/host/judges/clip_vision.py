@@ -6,14 +6,15 @@ ComfyUI's `encode_image` rounds to 8 bits, which has no gradient, and its layers
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
 from comfy.clip_vision import ClipVisionModel
 from torch import Tensor, nn
 
+from ....dno.autograd.blocks import by_block
 from ....dno.autograd.recompute import Recomputer
 from ....rewards.models.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from ....rewards.models.vision import VisionEncoder, collecting
@@ -51,6 +52,10 @@ class ComfyVision(VisionEncoder):
         std = tuple(getattr(host, "image_std", CLIP_STD))
         lists = [part for part in self.network.modules() if isinstance(part, nn.ModuleList)]
         self._layers = max(lists, key=len)
+        recomputers = {
+            layer: Recomputer(remember=lambda: training_kernels) for layer in self._layers
+        }
+        self._recomputers: dict[nn.Module, Recomputer] = recomputers
         tower = getattr(self.network, "vision_model", None)
         self.family = "clip" if tower is not None else "dinov2"
         if tower is not None and tower.embeddings.class_embedding is None:
@@ -69,7 +74,11 @@ class ComfyVision(VisionEncoder):
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
         given = pixels.to(self.patcher.load_device)
-        with _recomputed(self._layers), collecting(self._layers) as middle:
+        with ExitStack() as stack:
+            stack.enter_context(training_kernels(torch.is_grad_enabled()))
+            stack.enter_context(by_block(self._layers, self._recomputers))
+            stack.enter_context(_given_copies(self._layers))
+            middle = stack.enter_context(collecting(self._layers))
             embed = self.network(pixel_values=given)[2]
         embed = embed if embed.ndim == 2 else embed.mean(dim=1)
         patches = (tokens[:, _others(tokens.shape[1]) :] for tokens in middle)
@@ -82,24 +91,15 @@ def _others(tokens: int) -> int:
 
 
 @contextmanager
-def _recomputed(layers: nn.ModuleList) -> Iterator[None]:
-    """Within, each layer keeps its input only, and may write into it."""
-    recomputer = Recomputer()
+def _given_copies(layers: nn.ModuleList) -> Iterator[None]:
+    """Within, without a gradient, no layer writes into what the one before gave, which is seen."""
 
-    def watched(forward: Callable) -> Callable:
-        def run(x: Tensor, *arguments, **keywords) -> Tensor:
-            def call(given: Tensor) -> tuple[Tensor]:
-                with training_kernels(torch.is_grad_enabled()):
-                    return (forward(given.clone(), *arguments, **keywords),)
+    def copy(layer: nn.Module, arguments: tuple) -> tuple | None:
+        return None if torch.is_grad_enabled() else (arguments[0].clone(), *arguments[1:])
 
-            return recomputer(call, x)[0]
-
-        return run
-
-    for layer in layers:
-        layer.forward = watched(layer.forward)
+    handles = [layer.register_forward_pre_hook(copy) for layer in layers]
     try:
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for handle in handles:
+            handle.remove()

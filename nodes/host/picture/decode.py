@@ -2,94 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import gc
+import logging
+import math
+from collections.abc import Callable
 
+import comfy.model_management as management
 import torch
-from comfy.ldm.modules.diffusionmodules import model as autoencoder
-from comfy.ldm.wan import vae as wan
-from comfy.taesd import taesd
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ....dno.autograd.recompute import Recomputer
-
-BLOCKS = (
-    *(autoencoder.ResnetBlock, autoencoder.AttnBlock, autoencoder.Upsample),
-    *(wan.ResidualBlock, wan.AttentionBlock, wan.Resample),
-    taesd.Block,
-)
+from ....dno.autograd.scaled import scaled
+from .plan import Measured, Way, measured
+from .repeatable import recomputed, same_draws, single_frame
 
 
 class Decoder:
     """Decodes latents of the model's own space to (B,3,H,W) in [0,1].
 
     latent_out: the model's `process_latent_out`, from sampling space to the VAE's.
+    room:       bytes that decoding with its backward may take. It is then decoded as a whole,
+                else block by block, one image after the other, or at last in overlapping tiles;
+                where memory runs out all the same, forward or backward, in the next of these ways.
     """
 
-    def __init__(self, vae, latent_out):
-        self.vae, self._latent_out = vae, latent_out
+    def __init__(self, vae, latent_out: Callable[[Tensor], Tensor], room: float = math.inf):
+        self.vae, self._latent_out, self._room = vae, latent_out, room
         self._scale, self._shift = _output_map(vae.process_output)
+        half = vae.vae_dtype == torch.float16
+        self._decode = scaled(self._plain) if half else self._plain
+        self._recomputers: dict[nn.Module, Recomputer] = {}
+        self._ways: list[Way] = []
+        self._shape: torch.Size | None = None  # of the latents that the ways are for
 
     def __call__(self, latent: Tensor) -> Tensor:
-        latent = self._latent_out(latent.float())
+        latent = self._latent_out(_single(latent))
         if latent.ndim == 5 and self.vae.latent_dim == 2:
             latent = latent[:, :, 0]
-        decoded = self.vae.first_stage_model.decode(latent.to(self.vae.device, self.vae.vae_dtype))
-        image = decoded.float() * self._scale + self._shift
-        if image.ndim == 5:  # one frame of a video VAE (Qwen-Image, Wan as an image model)
-            image = image[:, :, 0]
-        return _ClampInwards.apply(image[:, :3])
+        latent = latent.to(self.vae.device)
+        if self._shape is None or latent.shape[1:] != self._shape[1:]:
+            self._ways, self._shape = self._planned(latent.shape), latent.shape
+        if latent.requires_grad:
+            decoded = _Falling.apply(self, latent)
+        else:  # a multiple of the batch, as estimated gradients ask for, is not what was planned
+            parts = latent.split(self._shape[0])
+            decoded = torch.cat([self.attempt(part)[0] for part in parts])
+        return _ClampInwards.apply(decoded * self._scale + self._shift)
+
+    def _plain(self, latent: Tensor) -> Tensor:
+        network = self.vae.first_stage_model
+        with single_frame(network), same_draws(self.vae.device):
+            decoded = _single(network.decode(latent.to(self.vae.vae_dtype)))
+        if decoded.ndim == 5:  # one frame of a video VAE (Qwen-Image, Wan as an image model)
+            decoded = decoded[:, :, 0]
+        return decoded[:, :3]
+
+    @property
+    def way(self) -> Way:
+        """How pictures are decoded now."""
+        return self._ways[0] if self._ways else Way(0)
+
+    def memory(self, shape: torch.Size) -> int:
+        """Bytes that the least exact way takes for latents of this shape, with its backward."""
+        return min(way.bytes for way in self._measured().ways(shape) if way.exact)
+
+    def _planned(self, shape: torch.Size) -> list[Way]:
+        if math.isinf(self._room):
+            return [Way(0)]
+        ways = self._measured().ways(shape)
+        fitting = [i for i, way in enumerate(ways) if way.bytes <= self._room]
+        return ways[fitting[0] if fitting else -1 :]
+
+    def _measured(self) -> Measured:
+        return measured(self.vae, self._decode)
+
+    def attempt(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """(decoded, latent), with a graph between them if it requires one, the best way it can."""
+        while True:
+            leaf = latent.detach().requires_grad_(latent.requires_grad)
+            try:
+                return self._by(self.way, leaf), leaf
+            except management.OOM_EXCEPTION:
+                if self.at_last():
+                    raise
+            del leaf  # not in the handler, whose exception holds on to all that was made
+            self.fall(latent.shape)
+
+    def fall(self, shape: torch.Size) -> None:
+        """Take the next way, for memory has run out."""
+        gc.collect()  # what failed hangs on the exception, and that on itself
+        management.soft_empty_cache()
+        if not self._ways[0].bytes:  # nothing was measured yet
+            self._ways = self._measured().ways(shape)
+        self._ways = self._ways[1:]
+        logging.warning("DNO: the decoder ran out of memory; it goes on %s.", self.text())
+
+    def at_last(self) -> bool:
+        """Whether there is no other way left."""
+        return len(self._ways) == 1 and self._ways[0].bytes > 0
+
+    def text(self) -> str:
+        """How pictures are decoded, in words; empty if as a whole."""
+        way = self.way
+        if not way.exact:
+            return f"decoding in {way.count} overlapping tiles, approximate at their seams"
+        if way.tiles:
+            return "decoding one image at a time"
+        return "decoding block by block" if way.blocks else ""
+
+    def _by(self, way: Way, latent: Tensor) -> Tensor:
+        def decode(part: Tensor) -> Tensor:
+            with recomputed(way.blocks, self.vae.device, self._recomputers):
+                return self._decode(part)
+
+        return way.tiles(decode, latent) if way.tiles else decode(latent)
 
 
-def decode_memory(vae, noise: Tensor, recomputed: bool = False) -> int:
-    """Bytes for one decoding with its backward, as multiples of what ComfyUI plans for decoding.
-
-    Measured on Stable Diffusion's VAE: 2.9 recorded as a whole, 1.4 block by block.
-    """
-    return int((1.5 if recomputed else 3) * vae.memory_used_decode(noise.shape, vae.vae_dtype))
-
-
-@contextmanager
-def recomputed_blocks(vae) -> Iterator[None]:
-    """Within, a block of the decoder keeps its input for backward, and nothing else.
-
-    Decoding then takes less than half the memory and a quarter more time.
-    """
-    blocks = [block for block in vae.first_stage_model.modules() if isinstance(block, BLOCKS)]
-    recomputer = Recomputer()
-    try:
-        for block in blocks:
-            block.forward = _recomputed(block.forward, recomputer)
-        yield
-    finally:
-        for block in blocks:
-            vars(block).pop("forward", None)
-
-
-def _recomputed(forward: Callable[..., Tensor], recomputer: Recomputer) -> Callable[..., Tensor]:
-    def repeatable(x: Tensor, *others, **named) -> Tensor:
-        if any(isinstance(o, Tensor) and o.requires_grad for o in (*others, *named.values())):
-            return forward(x, *others, **named)
-        first = [True]
-        kept = _copied((others, named))  # Wan's blocks write into lists of cached frames
-
-        def call(given: Tensor) -> tuple[Tensor]:
-            used = (others, named) if first else _copied(kept)
-            first.clear()
-            return (forward(given, *used[0], **used[1]),)
-
-        return recomputer(call, x)[0]
-
-    return repeatable
-
-
-def _copied(value):
-    if isinstance(value, dict):
-        return {name: _copied(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(item) for item in value)
-    return value
+def _single(tensor: Tensor) -> Tensor:
+    """In fp32 at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _output_map(process_output) -> tuple[float, float]:
@@ -97,6 +129,33 @@ def _output_map(process_output) -> tuple[float, float]:
     low, high = process_output(torch.tensor([0.25, 0.5])).tolist()
     scale = (high - low) / 0.25
     return scale, low - 0.25 * scale
+
+
+class _Falling(torch.autograd.Function):
+    """Decodes, and where memory runs out on the way back, decodes again in the next way."""
+
+    @staticmethod
+    def forward(ctx, decoder: Decoder, latent: Tensor) -> Tensor:
+        ctx.decoder, ctx.latent = decoder, latent.detach()
+        with torch.enable_grad():
+            ctx.graph = decoder.attempt(ctx.latent.requires_grad_())
+        return ctx.graph[0].detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[None, Tensor]:
+        while True:
+            decoded, leaf = ctx.graph
+            ctx.graph = None
+            try:
+                return None, torch.autograd.grad(decoded, leaf, gradient)[0]
+            except management.OOM_EXCEPTION:
+                if ctx.decoder.at_last():
+                    raise
+            del decoded, leaf
+            ctx.decoder.fall(ctx.latent.shape)
+            with torch.enable_grad():
+                ctx.graph = ctx.decoder.attempt(ctx.latent)
 
 
 class _ClampInwards(torch.autograd.Function):

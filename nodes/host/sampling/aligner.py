@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 
 import comfy.model_management as management
 import comfy.sample
@@ -16,13 +16,15 @@ from ....dno.objective import Objective
 from .. import metadata
 from ..described import climb
 from ..judges.reward_models import networks_in
-from ..picture.decode import Decoder, decode_memory, recomputed_blocks
+from ..picture.decode import Decoder
 from ..progress import Progress
 from .climb import Climb, Climbed, Settings, tell_out_of_memory
 from .guards import refuse_cut_gradients, training_kernels
 from .job import check_latent, check_vae
 from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
+
+DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
 
 
 class Aligner(comfy.samplers.Sampler):
@@ -72,7 +74,6 @@ class Aligner(comfy.samplers.Sampler):
             stack.enter_context(training_kernels())
             resident = stack.enter_context(ordinary_modules(modules))
             stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
-            stack.enter_context(self._decoding(noise))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -90,10 +91,11 @@ class Aligner(comfy.samplers.Sampler):
     def _climb(self, sampling: Sampling, model_wrap) -> Climbed:
         settings = self.settings
         draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
-        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
+        room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        sampling.plan(progress.watch, settings.memory, decode_memory(self.vae, sampling.noise))
+        sampling.plan(progress.watch, settings.memory, decode.memory(sampling.noise.shape))
         try:
             return Climb(sampling, decode, self.objective, settings, draw).run(progress)
         except management.OOM_EXCEPTION:
@@ -105,16 +107,11 @@ class Aligner(comfy.samplers.Sampler):
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
         judges = networks_in(self.objective)
         model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
         management.load_models_gpu(
             [*patchers, self.vae.patcher, *(judge.patcher for judge in judges)],
             # backward needs about three times what inference needs
-            memory_required=max(int(3 * model), decode_memory(self.vae, noise, recomputed=True)),
+            memory_required=max(int(3 * model), decode.memory(noise.shape)),
         )
         found = [patcher.model for patcher in patchers] + [self.vae.first_stage_model, *judges]
         return [module for module in found if isinstance(module, torch.nn.Module)]
-
-    def _decoding(self, noise: Tensor) -> AbstractContextManager:
-        """The decoder recorded as a whole where that leaves room, else block by block."""
-        room = management.get_free_memory(noise.device) * 0.5
-        roomy = decode_memory(self.vae, noise) < room
-        return nullcontext() if roomy else recomputed_blocks(self.vae)

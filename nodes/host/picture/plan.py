@@ -1,0 +1,137 @@
+"""How a VAE is decoded with a gradient in the memory there is: ways, from the fastest to the least.
+
+What each way takes is measured, once per VAE: a small decode is run with its backward, and grows
+with the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import comfy.model_management as management
+import torch
+from torch import Tensor, nn
+
+from ....dno.autograd.profile import Live, profile
+from ..sampling.ordinary import ordinary_modules
+from .repeatable import recomputed
+from .tiles import Tiles, split
+
+PROBES = (64, 128)  # pixels a side of the pictures that are measured
+OVERLAP = 64  # pixels that neighbouring tiles share
+LEAST_TILE = 256  # pixels: below, seams would be all there is
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to decode: bytes that it takes with its backward; recomputed blocks or none; tiles.
+
+    exact: whether picture and gradient are those of the whole.
+    """
+
+    bytes: int
+    blocks: frozenset[nn.Module] = frozenset()
+    tiles: Tiles | None = None
+    count: int = 1
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Bytes by the area of the latent: activations grow with it, attention's matrices squared."""
+
+    linear: float
+    square: float
+
+    def __call__(self, area: float) -> int:
+        return int(self.linear * area + self.square * area * area)
+
+    @classmethod
+    def through(cls, areas: Sequence[int], sizes: Sequence[int]) -> Growth:
+        (a, b), (small, large) = areas, sizes
+        square = max(0.0, (large / b - small / a) / (b - a)) if b > a else 0.0
+        return cls(large / b - square * b, square)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What decoding one image takes, whole and with `blocks` recomputed. scale: pixels a number."""
+
+    blocks: frozenset[nn.Module]
+    whole: Growth
+    by_block: Growth
+    scale: int
+
+    def ways(self, shape: Sequence[int]) -> list[Way]:
+        """For latents (B,C,...,h,w), fastest first."""
+        images, (height, width) = shape[0], shape[-2:]
+        area = height * width
+        found = [Way(images * self.whole(area))]
+        if self.blocks:
+            found.append(Way(images * self.by_block(area), self.blocks))
+        if images > 1:
+            each = Tiles(height, width, 0, self.scale)
+            found.append(Way(self.by_block(area), self.blocks, each, images))
+        return found + [self._tiled(images, *tile) for tile in self._tiles(height, width)]
+
+    def _tiled(self, images: int, tile: Tiles, count: int) -> Way:
+        size = self.by_block(tile.height * tile.width)
+        return Way(size, self.blocks, tile, images * count, exact=False)
+
+    def _tiles(self, height: int, width: int) -> list[tuple[Tiles, int]]:
+        overlap, least = OVERLAP // self.scale or 1, LEAST_TILE // self.scale or 1
+        found, down, across = [], 1, 1
+        while True:
+            if split(height, down, overlap) >= split(width, across, overlap):
+                down += 1
+            else:
+                across += 1
+            sides = split(height, down, overlap), split(width, across, overlap)
+            if max(sides) < least or min(sides) <= 2 * overlap:
+                return found
+            found.append((Tiles(*sides, overlap, self.scale), down * across))
+
+
+_known: WeakKeyDictionary[nn.Module, Measured] = WeakKeyDictionary()
+
+
+def measured(vae, decode: Callable[[Tensor], Tensor]) -> Measured:
+    """What decoding takes on this VAE, loaded for it; measured at the first call, then remembered.
+
+    decode: latents as the VAE stores them -> pictures (B,3,H,W).
+    """
+    network = vae.first_stage_model
+    if network not in _known:
+        management.load_models_gpu([vae.patcher])
+        with torch.inference_mode(False), ordinary_modules([network]) as resident:
+            _known[network] = _measure(vae, decode, resident)
+    return _known[network]
+
+
+def _measure(vae, decode, resident: frozenset[int]) -> Measured:
+    scale = vae.spacial_compression_decode()
+    sides = [max(3, -(-pixels // scale)) for pixels in PROBES]
+    probes = [_latent(vae, side) for side in sides]
+    blocks = profile(vae.first_stage_model, lambda: decode(probes[-1]), resident).blocks()
+    whole = [_peak(decode, probe) for probe in probes]
+    with recomputed(blocks, vae.device, {}):
+        by_block = [_peak(decode, probe) for probe in probes]
+    areas = [side * side for side in sides]
+    if not blocks or by_block[-1] >= whole[-1]:
+        blocks, by_block = frozenset(), whole
+    return Measured(blocks, Growth.through(areas, whole), Growth.through(areas, by_block), scale)
+
+
+def _latent(vae, side: int) -> Tensor:
+    frames = [1] * (vae.latent_dim - 2)
+    shape = (1, vae.latent_channels, *frames, side, side)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator).to(vae.device).requires_grad_()
+
+
+def _peak(decode: Callable[[Tensor], Tensor], latent: Tensor) -> int:
+    with torch.enable_grad(), Live() as live:
+        torch.autograd.grad(decode(latent).sum(), latent)
+    return live.peak

@@ -1,0 +1,97 @@
+"""A VAE's decoder as a pure function of one image's latent: the same picture at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ....dno.autograd.blocks import by_block
+from ....dno.autograd.recompute import Recomputer
+
+_TAEHV = {"parallel": True, "show_progress_bar": False}
+CACHES = "feat_cache"  # Wan's decoders hand this list of frames from block to block
+
+
+@contextmanager
+def single_frame(network: nn.Module) -> Iterator[None]:
+    """Within, decoders of video decode an image: they keep nothing for a next frame.
+
+    Wan's would keep the input of every convolution, which is half of what backward needs. TAEHV
+    makes four frames of one and hands on what it has detached, unless it makes them in parallel.
+    """
+
+    def forget(module: nn.Module, arguments: tuple, keywords: dict) -> tuple[tuple, dict] | None:
+        if isinstance(keywords.get(CACHES), list):
+            return arguments, {**keywords, CACHES: _Forgetful(keywords[CACHES])}
+        return None
+
+    decoder = getattr(network, "decoder", network)
+    handle = decoder.register_forward_pre_hook(forget, with_kwargs=True)
+    attributes = vars(network)
+    before = {name: attributes[name] for name in _TAEHV if name in attributes}
+    attributes.update({name: _TAEHV[name] for name in before})
+    try:
+        yield
+    finally:
+        handle.remove()
+        attributes.update(before)
+
+
+class _Forgetful(list):
+    """A list in which no tensor stays."""
+
+    def __setitem__(self, index, value) -> None:
+        super().__setitem__(index, None if isinstance(value, Tensor) else value)
+
+
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Within, torch draws the same numbers every time; after it, those that it would have drawn.
+
+    LTXV's decoder adds noise to the latent and to its activations.
+    """
+    with _forked(device):
+        torch.default_generator.manual_seed(0)
+        if device.type in ("cuda", "xpu"):
+            getattr(torch, device.type).manual_seed(0)
+        yield
+
+
+def recomputed(
+    blocks: Iterable[nn.Module], device: torch.device, known: dict[nn.Module, Recomputer]
+) -> AbstractContextManager:
+    """Within, these modules keep their inputs only, and repeat themselves in backward.
+
+    known: what was learnt of them, to be handed in again.
+    """
+
+    def remember() -> Callable[[], AbstractContextManager]:
+        states = _states(device)
+        return lambda: _restored(device, states)
+
+    return by_block(blocks, known, remember=remember)
+
+
+def _forked(device: torch.device) -> AbstractContextManager:
+    own = device.type in ("cuda", "xpu")
+    return torch.random.fork_rng(
+        [device] if own else [], device_type=device.type if own else "cuda"
+    )
+
+
+def _states(device: torch.device) -> list[Tensor]:
+    own = device.type in ("cuda", "xpu")
+    more = [getattr(torch, device.type).get_rng_state(device)] if own else []
+    return [torch.get_rng_state(), *more]
+
+
+@contextmanager
+def _restored(device: torch.device, states: list[Tensor]) -> Iterator[None]:
+    with _forked(device):
+        torch.set_rng_state(states[0])
+        for state in states[1:]:
+            getattr(torch, device.type).set_rng_state(state, device)
+        yield
