@@ -11,7 +11,7 @@ from how the reward changes under small Gaussian perturbations xi of size mu:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .declared import Declared
 from .fields import Choice, Range, Switch
-from .gradient import Exact, Point, Scored, detached, seen_by
+from .gradient import Evaluated, Exact, Problem, detached, pull_back
 from .noise import Noise
 from .objective import Objective
 
@@ -27,6 +27,21 @@ METHODS = ("hybrid-2", "hybrid-1", "zeroth order")
 SCALES = ("calibrated", "unit", "none")
 USUAL = {"hybrid-1": 512}  # samples; 8 for the methods that sample each of them
 Sample = tuple[Tensor, Tensor | None]  # a picture and its latent
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a gradient is wanted: a noise and its iteration."""
+
+    problem: Problem
+    noise: Noise
+    step: int
+
+    @torch.no_grad()
+    def samples(self, noise: Noise) -> Sample:
+        """Pictures and latents of other noise, a multiple of this point's batch."""
+        latent = self.problem.sample(noise, self.step)
+        return self.problem.image(latent, self.step), latent
 
 
 @dataclass(frozen=True)
@@ -73,47 +88,45 @@ class Estimated(Declared):
         Range(0, 4096, 1, "Perturbed pictures that are sampled together; 0: as memory allows."),
     ] = 0
 
-    @property
-    def through_sampling(self) -> bool:
-        return self.method != "zeroth order"
-
-    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
+    def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         if self.method == "zeroth order":
-            return self._zeroth(point, objective)
-        exact, blind = objective.split()
+            return self._zeroth(problem, noise, step)
+        exact, blind = problem.objective.split()
         with torch.set_grad_enabled(climb):
-            sample = point.latent.detach().requires_grad_(climb)
-            image = seen_by(objective, point, sample)
+            latent = problem.sample(noise, step)
+            sample = latent.detach().requires_grad_(climb)
+            image = problem.image(sample, step)
             seen, terms = exact.reward(image, sample)
         with torch.no_grad():
             unseen, blind_terms = blind.reward(image.detach(), sample.detach())
 
-        def pull() -> Tensor:
+        def gradients() -> list[Tensor]:
+            point = Point(problem, noise, step)
             upper = self._image_gradient(point, blind, image.detach(), unseen)
             pulled = [(image, upper), (seen.sum(), None)]
             pulled = [pair for pair in pulled if pair[0].requires_grad]
             ends, pulls = zip(*pulled, strict=True)
             (gradient,) = torch.autograd.grad(ends, sample, pulls)
-            return gradient
+            return pull_back(latent, gradient, noise.leaves(), step)
 
         every = {**detached(terms), **blind_terms}
-        named = {name: every[name] for name in objective.rewards}
-        return Scored(seen.detach() + unseen, named, image.detach(), pull)
+        named = {name: every[name] for name in problem.objective.rewards}
+        return Evaluated(latent.detach(), image.detach(), seen.detach() + unseen, named, gradients)
 
-    def _zeroth(self, point: Point, objective: Objective) -> Scored:
-        plain = Exact().score(point, objective, climb=False)
+    @torch.no_grad()
+    def _zeroth(self, problem: Problem, noise: Noise, step: int) -> Evaluated:
+        plain = Exact().evaluate(problem, noise, step, climb=False)
 
-        def direct() -> list[Tensor]:
+        @torch.no_grad()
+        def gradients() -> list[Tensor]:
             changes, directions = [], []
-            for xi, samples in self._neighbours(point):
-                changes.append(self._change(objective, samples, plain.reward))
+            for xi, samples in self._neighbours(Point(problem, noise, step)):
+                changes.append(self._change(problem.objective, samples, plain.reward))
                 directions.append(xi)
             columns = [torch.stack(leaf) for leaf in zip(*directions, strict=True)]
             return self._combine(torch.stack(changes) / self.mu, columns)
 
-        return Scored(
-            plain.reward, plain.terms, plain.image, lambda: torch.zeros_like(point.latent), direct
-        )
+        return replace(plain, gradients=gradients)
 
     def _image_gradient(
         self, point: Point, blind: Objective, image: Tensor, reward: Tensor

@@ -115,7 +115,12 @@ class Objective:
     def regularization(self, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise -> the weighted sum (B,) and each term, unweighted, by name."""
         zero = noise.initial.new_zeros(noise.initial.shape[0])
-        return _weigh(self.regularizers, lambda each: each(noise), zero, "regularizer")
+        terms = self.regularizers if noise.leaves() else {}  # what does not move needs no keeping
+        return _weigh(terms, lambda each: each(noise), zero, "regularizer")
+
+    def read_outs(self, noise: Noise) -> dict[str, Tensor]:
+        """Noise -> each indicator (B,), by name; none of noise that does not move."""
+        return {name: read(noise) for name, read in self.indicators.items() if noise.leaves()}
 
     @property
     def differentiable(self) -> bool:
@@ -169,6 +174,6 @@ def _weigh(
                 f"The {kind} {name!r} gave a tensor of shape {tuple(value.shape)} for "
                 f"{zero.shape[0]} images; it must give one score per image."
             )
-        values[name] = value
-        total = total + term.weight * value
+        values[name] = value.to(total.device)  # a latent may be elsewhere than its picture
+        total = total + term.weight * values[name]
     return total, values

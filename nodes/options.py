@@ -16,7 +16,7 @@ from ..dno.noise import SCOPES
 from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
-from .host.sampling.aligner import Settings
+from .host.sampling.climb import Settings
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket
 
 MEMORY = {"automatic": 0.5, "least": 0.0}

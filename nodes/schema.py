@@ -55,6 +55,9 @@ def schema(*, search_aliases: Sequence[str] = (), **keywords: object) -> io.Sche
     return supported(io.Schema, **keywords)
 
 
+NOTED = [io.Hidden.prompt, io.Hidden.extra_pnginfo]  # what host.metadata needs of the host
+
+
 def output(socket: type[io.ComfyTypeIO], kind: str) -> io.Output:
     """The one output of a node that makes a reward, a regularizer or an optimizer."""
     return socket.Output(

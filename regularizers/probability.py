@@ -10,6 +10,7 @@ from torch import Tensor
 from ..dno.fields import Choice, Range
 from ..dno.noise import Noise
 from ..dno.objective import Regularizer
+from ..dno.sharing import once
 from ._shuffle import moments, shuffled_moments
 from ._vector import vector
 
@@ -65,7 +66,7 @@ class Probability(Regularizer):
         """Noise -> (B,), 0 or less."""
         rows = self._rows(noise)
         own = torch.add(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
-        shuffled = torch.add(*self._shuffled(rows))
+        shuffled = torch.add(*self._shuffled(noise, rows))
         scale = 1.0 if self.form == "paper" else math.sqrt(rows.shape[1] // self.k)
         return (own + shuffled.mean(dim=1)) / scale
 
@@ -74,7 +75,7 @@ class Probability(Regularizer):
         """P(z), (B,): the smallest p1 or p2 of all orders; near 0 the noise is not Gaussian."""
         rows = self._rows(noise)
         own = torch.minimum(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
-        shuffled = torch.minimum(*self._shuffled(rows)).amin(dim=1)
+        shuffled = torch.minimum(*self._shuffled(noise, rows)).amin(dim=1)
         return torch.minimum(own, shuffled).exp()
 
     def _rows(self, noise: Noise) -> Tensor:
@@ -87,9 +88,14 @@ class Probability(Regularizer):
             )
         return rows
 
-    def _shuffled(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        mean, second = shuffled_moments(rows, self.k, self.permutations)
-        return _log_bounds(mean, second, rows.shape[1] // self.k)
+    def _shuffled(self, noise: Noise, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """log p1 and log p2 of every order (B,b); the score and the indicator share them."""
+
+        def compute(noise: Noise) -> tuple[Tensor, Tensor]:
+            mean, second = shuffled_moments(rows, self.k, self.permutations, noise)
+            return _log_bounds(mean, second, rows.shape[1] // self.k)
+
+        return once((Probability, self.k, self.permutations), noise, compute)
 
 
 def _log_bounds(mean: Tensor, second: Tensor, m: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ under plain autograd, whose version counters see them; what cures a call is reme
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Recomputer:
     budget:   bytes that recorded calls may keep until their backward (0: recompute every call).
     resident: storage addresses of weights, which cost nothing to save.
     watch:    called before every evaluation, forward and recomputed (interrupt, progress).
+    remember: called before every evaluation; gives a context in which to repeat it.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Recomputer:
         budget: int = 0,
         resident: frozenset[int] = frozenset(),
         watch: Callable[[bool], None] = lambda recomputed: None,
+        remember: Callable[[], Callable[[], AbstractContextManager]] | None = None,
     ):
         self.budget, self.resident, self.watch = budget, resident, watch
+        self._remember = remember or (lambda: nullcontext)
         self.remedies: list[str] = []
         self.bytes_per_call: int | None = None
         self._kept = 0
@@ -74,12 +77,13 @@ class Recomputer:
             return False
         return self._kept + self.bytes_per_call <= self.budget
 
-    def pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        """Repeat `call(x)` with a graph and pull `gradients` back to `x`."""
+    def pull(self, call: Call, x: Tensor, gradients, again) -> Tensor | None:
+        """Repeat `call(x)` with a graph, within `again()`, and pull `gradients` back to `x`."""
         self.watch(True)
         while True:
             try:
-                return self._remedied(call, x, gradients)
+                with again():
+                    return self._remedied(call, x, gradients)
             except RuntimeError as error:
                 self._learn(error)
 
@@ -126,7 +130,7 @@ class Recomputer:
 class _Recompute(torch.autograd.Function):
     @staticmethod
     def forward(ctx, recomputer: Recomputer, call: Call, x: Tensor):
-        ctx.recomputer, ctx.call = recomputer, call
+        ctx.recomputer, ctx.call, ctx.again = recomputer, call, recomputer._remember()
         ctx.save_for_backward(x)
         ctx.set_materialize_grads(False)
         return call(x.clone())
@@ -135,4 +139,4 @@ class _Recompute(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         (x,) = ctx.saved_tensors
-        return None, None, ctx.recomputer.pull(ctx.call, x, gradients)
+        return None, None, ctx.recomputer.pull(ctx.call, x, gradients, ctx.again)

@@ -16,14 +16,18 @@ OVERWRITTEN = "modified by an inplace operation"
 
 
 @contextmanager
-def writes_allowed(resident: frozenset[int] = frozenset()) -> Iterator[Ledger]:
+def writes_allowed(
+    resident: frozenset[int] = frozenset(), ledger: Ledger | None = None
+) -> Iterator[Ledger]:
     """Saved tensors are cloned before their storage is written to; spans forward and backward.
+
+    ledger: of an earlier part of the same forward, to go on with.
 
     `torch.autograd.graph.allow_mutation_on_saved_tensors` goes by the address of a tensor's first
     element, and so misses a write to a storage of which a slice was saved. Nor does plain autograd
     see a write through `.data`, as ComfyUI's hooks swap weights: here it is seen.
     """
-    ledger = Ledger(resident)
+    ledger = ledger or Ledger(resident)
     with torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack), _CloneFirst(ledger):
         yield ledger
 

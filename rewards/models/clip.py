@@ -24,6 +24,7 @@ from .network import Architecture
 from .preprocess import Preprocess
 from .running import encode, read, recompute, unit
 from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
+from .words import repaired
 
 _HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
 _GELU_FROM = 1024  # text width: OpenAI's towers are narrower and have the quick GELU
@@ -116,7 +117,7 @@ class CLIP(CLIPVision):
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """(B,77) token numbers."""
         length = self.network.config.text_config.max_position_embeddings
-        return read(self.tokenizer, prompts, length).input_ids
+        return read(self.tokenizer, list(map(repaired, prompts)), length).input_ids
 
     @property
     def scale(self) -> float:

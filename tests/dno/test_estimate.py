@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ComfyUI_DNO.dno.ascent import NoGradientError, ascend
+from ComfyUI_DNO.dno.ascent import ascend
+from ComfyUI_DNO.dno.checks import NoGradientError
 from ComfyUI_DNO.dno.estimate import METHODS, Estimated
-from ComfyUI_DNO.dno.gradient import Exact, Point
+from ComfyUI_DNO.dno.gradient import Exact, Problem
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 
@@ -56,12 +57,9 @@ def noise():
 
 def noise_gradient(gradient, wanted: Objective, step: int = 0):
     """d(reward)/d(noise), (B,36), as the ascent would take it."""
-    z = noise()
-    latent = render(z)
-    scored = gradient.score(Point(step, latent.detach(), z, render, decode), wanted, True)
-    if scored.direct:
-        return scored.direct()[0].flatten(1)
-    return torch.autograd.grad(latent, z.initial, scored.pull())[0].flatten(1)
+    evaluated = gradient.evaluate(Problem(render, decode, wanted), noise(), step, True)
+    (found,) = evaluated.gradients()
+    return found.flatten(1)
 
 
 def cosine(samples: int, **options) -> float:
@@ -134,10 +132,8 @@ def test_a_flat_reward_is_reported(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_unit_length(method):
     pulled = Estimated(method, samples=8, scale="unit", at_once=8)
-    z = noise()
-    point = Point(0, render(z).detach(), z, render, lambda latent: latent)  # image = latent
-    scored = pulled.score(point, objective(False), True)
-    upper = scored.direct()[0] if scored.direct else scored.pull()
+    problem = Problem(lambda z: z.initial * 1, lambda latent: latent, objective(False))
+    (upper,) = pulled.evaluate(problem, noise(), 0, True).gradients()
     assert torch.allclose(upper.flatten(1).norm(dim=1), torch.ones(2), atol=1e-5)
 
 
@@ -161,4 +157,4 @@ def assert_rises(parts, latent=None, gradient=None, iterations=4, **inputs):
     history = run(
         parts, latent, reward, iterations, gradient=gradient, learning_rate=0.1, **inputs
     )[1]
-    assert (history.best_reward > history.records[0].reward + 1e-3).all()
+    assert (history.best.reward > history.records[0].reward + 1e-3).all()

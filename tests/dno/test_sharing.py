@@ -99,6 +99,14 @@ def test_rewards_of_latent_and_picture_add_their_gradients():
     torch.testing.assert_close(first.reward, alone.detach())
 
 
+def test_a_latent_may_be_on_another_device_than_its_picture():
+    """As where the VAE stays on the processor; here the picture is on a device without numbers."""
+    terms = {"latent": Weighted(1.0, OfLatent()), "bright": Weighted(1.0, Brightness())}
+    picture, latent = torch.rand(2, 3, 4, 4, device="meta"), torch.rand(2, 4, 4, 4)
+    total, scores = Objective(terms).reward(picture, latent)
+    assert {value.device for value in (total, *scores.values())} == {picture.device}
+
+
 def test_a_reward_of_the_latent_cannot_score_or_crop_a_picture():
     with pytest.raises(TermError, match="here is only a picture"):
         Objective({"latent": Weighted(1.0, OfLatent())}).reward(torch.rand(1, 3, 4, 4))

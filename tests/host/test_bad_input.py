@@ -6,7 +6,7 @@ import comfy.samplers
 import pytest
 import torch
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
+from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom
 
@@ -84,7 +84,7 @@ def test_the_custom_form_checks_its_vae_too(parts, channels, sentence):
 
 
 def test_frames_are_refused(parts):
-    from ComfyUI_DNO.nodes.host.sampling.aligner import check_latent
+    from ComfyUI_DNO.nodes.host.sampling.job import check_latent
 
     with pytest.raises(ValueError, match="5 frames"):
         check_latent(torch.zeros(1, 4, 5, 8, 8))

@@ -265,7 +265,7 @@ def test_weights_are_ordinary_in_a_run_and_themselves_after_it(clip, end, infere
 def test_a_file_becomes_a_reward_that_the_sampler_climbs(clip):
     (term,) = text_similarity(clip).values()
     history = sample(term.function, iterations=5)[1]
-    assert (history.best_reward > history.records[0].reward + 1e-3).all()
+    assert (history.best.reward > history.records[0].reward + 1e-3).all()
 
 
 def test_an_unloaded_network_is_loaded_for_the_run(clip):
