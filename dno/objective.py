@@ -32,6 +32,11 @@ class Reward(Declared, ABC):
         """(B,3,H,W) sRGB in [0,1] -> (B,) scores; image i's score depends on image i alone."""
 
 
+def of_latent(reward: Reward) -> bool:
+    """Whether it scores the latent. A plain callable that says `differentiable` sees the image."""
+    return getattr(reward, "space", "image") == "latent"
+
+
 class Modifier(Declared, ABC):
     """Makes a reward of a reward."""
 
@@ -103,7 +108,7 @@ class Objective:
         """
 
         def evaluate(reward: Reward) -> Tensor:
-            if reward.space == "image":
+            if not of_latent(reward):
                 return reward(image)
             if latent is None:
                 raise ValueError("it scores latents, and here is only a picture")
@@ -130,7 +135,7 @@ class Objective:
     @property
     def sees_image(self) -> bool:
         """Whether any reward scores the decoded image."""
-        return any(term.function.space == "image" for term in self.rewards.values())
+        return any(not of_latent(term.function) for term in self.rewards.values())
 
     def split(self) -> tuple[Objective, Objective]:
         """Its rewards with a gradient, and those without."""
