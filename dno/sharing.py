@@ -46,12 +46,12 @@ def once(owner: Hashable, argument: object, compute: Callable[[Any], T]) -> T:
     if values is None:
         return compute(argument)
     key, recording = (owner, id(argument)), torch.is_grad_enabled()
-    if (*key, True) in values and not recording:
-        return _detached(values[(*key, True)][1])
-    if (*key, recording) not in values:
+    if (key, True) in values and not recording:
+        return _detached(values[key, True][1])
+    if (key, recording) not in values:
         # the argument is kept, so that its id is too
-        values[(*key, recording)] = (argument, compute(argument))
-    return values[(*key, recording)][1]
+        values[key, recording] = (argument, compute(argument))
+    return values[key, recording][1]
 
 
 def _detached(value):

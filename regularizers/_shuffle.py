@@ -57,8 +57,9 @@ def _shuffles(n: int, count: int) -> tuple[Tensor, Tensor]:
 _moved: WeakKeyDictionary[object, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
-def _there(owner: object, device: torch.device, n: int, count: int, way: int) -> Tensor:
+def _there(which: tuple[object, torch.device, int, int], way: int) -> Tensor:
     """One of the two of `_shuffles`, on a device; moved once for an owner, and gone with it."""
+    owner, device, n, count = which
     shuffle = _shuffles(n, count)[way]
     if owner is None or device.type == "cpu":
         return shuffle.to(device)
@@ -93,7 +94,7 @@ class _ShuffledMoments(torch.autograd.Function):
         ctx.save_for_backward(rows)
         ctx.k, ctx.pairs = k, _pairs(permutations)
         ctx.which = owner, rows.device, rows.shape[1], len(ctx.pairs)
-        forth = _there(*ctx.which, 0)
+        forth = _there(ctx.which, 0)
         each = []
         for first, others in ctx.pairs.items():
             once = rows.index_select(1, forth[first])
@@ -111,7 +112,7 @@ class _ShuffledMoments(torch.autograd.Function):
         total, b = torch.zeros_like(rows), 0
         if not any(active):
             return total, None, None, None
-        forth, back = (_there(*ctx.which, way) for way in (0, 1))
+        forth, back = (_there(ctx.which, way) for way in (0, 1))
         for first, others in ctx.pairs.items():
             once, collected = rows.index_select(1, forth[first]), torch.zeros_like(rows)
             for other in others:

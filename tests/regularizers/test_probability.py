@@ -129,14 +129,14 @@ def test_score_and_indicator_share_one_computation(monkeypatch, climb):
 
 def test_shuffles_are_moved_once_for_a_noise_and_go_with_it():
     noise, device = gaussian(1, 4, 8, 8), torch.device("meta")
-    first = _there(noise, device, 256, 11, 0)
-    assert first.device == device and _there(noise, device, 256, 11, 0) is first
-    assert _there(noise, device, 256, 11, 1) is not first
-    assert _there(gaussian(1, 4, 8, 8), device, 256, 11, 0) is not first
+    first = _there((noise, device, 256, 11), 0)
+    assert first.device == device and _there((noise, device, 256, 11), 0) is first
+    assert _there((noise, device, 256, 11), 1) is not first
+    assert _there((gaussian(1, 4, 8, 8), device, 256, 11), 0) is not first
     gone = weakref.ref(first)
     del noise, first
     assert gone() is None
-    assert _there(None, torch.device("cpu"), 256, 11, 0) is _shuffles(256, 11)[0]
+    assert _there((None, torch.device("cpu"), 256, 11), 0) is _shuffles(256, 11)[0]
 
 
 def test_inside_the_typical_set_score_and_gradient_are_exactly_zero():
