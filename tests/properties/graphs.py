@@ -52,13 +52,13 @@ class Graph:
     def __init__(self, draw):
         self.draw, self.nodes = draw, {}
 
-    def add(self, kind: str, _id: str = "", **inputs) -> list:
+    def add(self, kind: str, _id: str = "", /, **inputs) -> list:
         """One more node; the link to its first output."""
         name = _id or str(len(self.nodes) + 1)
         self.nodes[name] = {"class_type": kind, "inputs": inputs}
         return [name, 0]
 
-    def filled(self, kind: str, **links) -> list:
+    def filled(self, kind: str, /, **links) -> list:
         """A node whose other required inputs are drawn."""
         for name, (socket, options) in required(kind).items():
             if name in links:

@@ -52,10 +52,13 @@ def check(case: Case) -> str:
     kept, modules = restored.state(*parts), restored.modules()
     drawn = restored.generators(False)
     outcome = host.run(case.climbing, case.fault)
-    assert restored.differences(kept, restored.state(*parts)) == []
+    unloaded = bool(outcome.error) and "memory" in outcome.error["exception_message"]
+    if not unloaded:  # as ComfyUI itself does then
+        assert restored.differences(kept, restored.state(*parts)) == []
     assert restored.differences(modules, restored.modules()) == []
     assert restored.generators(False) == drawn
     after = host.run(again(case.plain))
+    assert restored.differences(kept, restored.state(*parts)) == []
     assert torch.equal(sampled(after), sampled(before))
     assert torch.equal(after.kept["picture"], before.kept["picture"])
     return judge(case, outcome, sampled(before))
