@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ....dno.autograd.recompute import Recomputer
-from .finite import overflowed
 
 BLOCKS = (
     *(autoencoder.ResnetBlock, autoencoder.AttnBlock, autoencoder.Upsample),
@@ -31,7 +30,6 @@ class Decoder:
     def __init__(self, vae, latent_out):
         self.vae, self._latent_out = vae, latent_out
         self._scale, self._shift = _output_map(vae.process_output)
-        self.advice = overflowed(vae)  # for pictures that are not finite
 
     def __call__(self, latent: Tensor) -> Tensor:
         latent = self._latent_out(latent.float())
