@@ -16,6 +16,7 @@ import nodes
 import torch
 from comfy.comfy_types import IO
 from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
 
 from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes import DNOExtension
@@ -62,12 +63,15 @@ class Fault:
         return output * float("nan")
 
 
+CLIMBING = ("climb", "sampled")  # the ids of nodes that run a climb
 FAULT: list[Fault] = []  # the one of the prompt that runs
 
 
 def strike(place: str, output):
-    fault = FAULT[0] if FAULT else None
-    return fault(output) if fault and fault.place == place else output
+    """What a fault makes of a call of the node that climbs; of others, the replay's, nothing."""
+    context, fault = get_executing_context(), FAULT[0] if FAULT else None
+    climbing = context is not None and context.node_id in CLIMBING
+    return fault(output) if fault and fault.place == place and climbing else output
 
 
 @functools.cache

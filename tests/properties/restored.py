@@ -31,7 +31,13 @@ def parts(module: torch.nn.Module) -> dict[str, object]:
     for table in (module._parameters, module._buffers):
         for name, tensor in table.items():
             if tensor is not None:
-                found[name] = (id(tensor), tensor.requires_grad, tensor.grad is None, bits(tensor))
+                kept = (
+                    type(tensor),
+                    tensor.is_inference(),
+                    tensor.requires_grad,
+                    tensor.grad is None,
+                )
+                found[name] = (*kept, bits(tensor))
     for name, value in vars(module).items():
         if callable(value) or isinstance(value, PLAIN):
             found[f"its {name}"] = value if isinstance(value, PLAIN) else id(value)
