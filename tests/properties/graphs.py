@@ -169,6 +169,7 @@ def cases(draw) -> Case:
     plain["keep"] = keep("plain", ["plain", 0])
     plain["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["plain", 0], "vae": vae}}
     plain["picture"] = keep("picture", ["decode", 0])
+    plain["given"] = keep("given", latent)
     climb, scope = climbing(graph, vae)
     custom = pick(False, False, False, True)
     (with_guider if custom else with_sampler)(graph, given, plan, climb)

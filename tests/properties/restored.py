@@ -79,11 +79,10 @@ def modes() -> dict[str, object]:
     }
 
 
-def generators(seed_of_torch: bool = True) -> list:
-    """The states of the generators; torch's own is seeded by every sampling."""
+def generators() -> tuple:
+    """The states of Python's, numpy's and torch's generators."""
     kind, keys, *rest = np.random.get_state()
-    found = [random.getstate(), (kind, keys.tobytes(), *rest)]
-    return [*found, bits(torch.get_rng_state())] if seed_of_torch else found
+    return random.getstate(), (kind, keys.tobytes(), *rest), bits(torch.get_rng_state())
 
 
 def modules() -> dict[str, object]:
