@@ -13,6 +13,7 @@ from .gradient import Evaluated, Exact, Gradient, Problem, by_image
 from .noise import Noise
 from .objective import Objective
 from .optimizers import Adam, Optimizer, Step
+from .sharing import sharing
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,19 @@ def ascend(
     for step in range(iterations + 1):
         climb = step < iterations
         evaluated = gradient.evaluate(problem, noise, step, climb)
-        with torch.set_grad_enabled(climb):
-            regularization, regularizers = objective.regularization(noise)
-        yield _iterate(step, evaluated, regularization, regularizers, objective, noise)
+        with sharing():  # a regularizer and its indicator read the same numbers
+            with torch.set_grad_enabled(climb):
+                regularization, regularizers = objective.regularization(noise)
+            iterate = _iterate(step, evaluated, regularization, regularizers, objective, noise)
+        yield iterate
         if not climb:
             return
         gradients = _gradients(evaluated, regularization, noise, step)
-        del evaluated, regularization  # the graphs are spent: free them before the next render
+        del (
+            iterate,
+            evaluated,
+            regularization,
+        )  # the graphs are spent: free them before the next render
         _clip_per_image(gradients, clip)
         update = update or optimizer.start(noise.leaves(), learning_rate)
         update(gradients)

@@ -161,6 +161,7 @@ class Estimated(Declared):
 
     def _combine(self, changes: Tensor, steps: list[Tensor]) -> list[Tensor]:
         """Mean of change x step over the samples, scaled per image. steps: each (S,B,...)."""
+        changes = changes.to(steps[0].device)  # a VAE on the processor has its scores there
         gradients = [(_fit(changes, step) * step).mean(0) for step in steps]
         if self.scale == "none":
             return gradients

