@@ -17,9 +17,8 @@ from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
 from .host.sampling.climb import Settings
+from .host.sampling.levels import MEMORY
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket
-
-MEMORY = {"automatic": 0.5, "least": 0.0}
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,10 @@ class Options(Declared):
     memory: Annotated[
         str,
         Choice(
-            tuple(MEMORY),
-            help="least: every step is computed twice, memory does not grow with steps. "
-            "automatic: steps are kept while half of the free memory suffices, a third faster.",
+            MEMORY,
+            help="automatic: as fast as the free memory allows, step by step. recorded: nothing "
+            "is computed twice. call: every step is. blocks: the network's blocks are, one at a "
+            "time. least: as little memory as possible.",
         ),
     ] = "automatic"
     best_of: Annotated[
@@ -104,7 +104,7 @@ class Options(Declared):
             optimizer=optimizer or Adam(),
             gradient=gradient,
             stopping=tuple(rules),
-            record_share=MEMORY[self.memory],
+            memory=self.memory,
         )
 
 

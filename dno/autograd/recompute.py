@@ -74,12 +74,10 @@ class Recomputer:
         differs: Callable[[float], None] | None = None,
         precision: torch.dtype | None = None,
         complete: bool = False,
-        budget: int = 0,
     ):
         self.resident, self.again, self.watch = resident, again, watch
         self.remember, self.differs, self.precision = remember, differs, precision
         self.complete, self.measuring = complete, False
-        self.budget, self._kept = budget, 0
         self.remedies: set[str] = set()
         self.bytes_per_call: int | None = None  # what a recorded call would keep
         self._written: frozenset[int] | None = None  # which inputs the call writes to, once known
@@ -87,18 +85,12 @@ class Recomputer:
 
     def restart(self) -> None:
         """A new sampling begins: tell how far the last one's recomputed outputs were off."""
-        self._kept = 0
         gaps, self._gaps = self._gaps, []
         beyond = [
             off for off, bound in ((float(found), bound) for found, bound in gaps) if off > bound
         ]
         if beyond and self.differs:
             self.differs(max(beyond))
-
-    @property
-    def recording(self) -> bool:
-        """Whether any call of this sampling was recorded outright."""
-        return self._kept > 0
 
     def __call__(
         self, call: Call, *tensors: Tensor, alone: Sequence[Call] = ()
@@ -107,10 +99,6 @@ class Recomputer:
         self.watch(False)
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return call(*tensors)
-        if self.bytes_per_call and self._kept + self.bytes_per_call <= self.budget:
-            self._kept += self.bytes_per_call
-            with self.graph():
-                return call(*self._given(tensors))
         again = self.remember() if self.remember else nullcontext
         return _Recompute.apply(self, _Run(call, alone, again), *tensors)
 
@@ -126,6 +114,22 @@ class Recomputer:
                 yield stack.enter_context(saved_on(Ledger(self.resident, self.again)))
             else:
                 yield None
+
+    def record(self, call: Call, *tensors: Tensor) -> tuple[tuple, Ledger | None]:
+        """`call(*tensors)` with a graph that stays as it is, and what is known of what it saved."""
+        self.watch(False)
+        again, repeated = (self.remember() if self.remember else nullcontext), nullcontext
+        while True:
+            try:
+                with repeated(), self.graph(watched=self.bytes_per_call is None) as ledger:
+                    outputs = call(*self._given(tensors))
+                break
+            except RuntimeError as error:
+                self._learn(error)
+                repeated = again
+        if self.bytes_per_call is None:
+            self.learn_from(ledger)
+        return outputs, ledger
 
     def first(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """The first evaluation, without a graph; what is kept of the inputs is not written to."""
@@ -168,7 +172,8 @@ class Recomputer:
         return [t.clone() if self._copied(place, t) else t for place, t in enumerate(tensors)]
 
     def _copied(self, place: int, tensor: Tensor) -> bool:
-        return self._written is None or place in self._written or tensor.is_inference()
+        known = self.complete and self._written is not None and not tensor.is_inference()
+        return not known or place in self._written
 
     def _note_writes(self, places: Iterator[int]) -> None:
         written = frozenset(places)

@@ -24,6 +24,8 @@ from .job import check_latent, check_vae
 from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
 
+DECODE_SHARE = 0.5  # of the free memory, within which a decoder is recorded as a whole
+
 
 class Aligner(comfy.samplers.Sampler):
     """`guider.sample(noise, latent, Aligner(sampler, ...), sigmas)` aligns.
@@ -78,6 +80,7 @@ class Aligner(comfy.samplers.Sampler):
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
             stack.callback(sampling.origin.generators.restore)
+            stack.enter_context(sampling.levels)
             self.climbed = self._climb(sampling, model_wrap)
         metadata.note(climb(self.objective, self.settings, self.climbed.history))
         latent = self.climbed.latent.to(noise.device)
@@ -92,9 +95,8 @@ class Aligner(comfy.samplers.Sampler):
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        sampling.plan(
-            progress.watch, settings.record_share, decode_memory(self.vae, sampling.noise)
-        )
+        reserved = decode_memory(self.vae, sampling.noise, recomputed=True)
+        sampling.plan(progress.watch, settings.memory, reserved)
         try:
             return Climb(sampling, decode, self.objective, settings, draw).run(progress)
         except management.OOM_EXCEPTION:
@@ -116,6 +118,6 @@ class Aligner(comfy.samplers.Sampler):
 
     def _decoding(self, noise: Tensor) -> AbstractContextManager:
         """The decoder recorded as a whole where that leaves room, else block by block."""
-        room = management.get_free_memory(noise.device) * self.settings.record_share
+        room = management.get_free_memory(noise.device) * DECODE_SHARE
         roomy = decode_memory(self.vae, noise) < room
         return nullcontext() if roomy else recomputed_blocks(self.vae)

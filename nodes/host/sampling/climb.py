@@ -41,7 +41,7 @@ MOST_AT_ONCE = 16  # perturbed samplings in one batch
 class Settings:
     """How the noise climbs, from the best of `best_of` seeds.
 
-    Recorded calls may use `record_share` of the free memory.
+    memory: how much of the network is kept for backward, one of levels.MEMORY.
     """
 
     iterations: int = 50
@@ -52,7 +52,7 @@ class Settings:
     optimizer: Optimizer = field(default_factory=Adam)
     gradient: Estimated | None = None
     stopping: tuple[StoppingRule, ...] = ()
-    record_share: float = 0.5
+    memory: str = "automatic"
     film_bytes: int = 256 * 2**20
 
 
@@ -96,7 +96,7 @@ class Climb:
                 history.add(iterate, progress.seconds)
                 better = history.best.step == iterate.step
                 denoised = _rows(better, self._predicted_of(iterate), denoised)
-                recorded[better] = sampling.recomputer.recording
+                recorded[better] = sampling.levels.rounded
                 progress.picture(iterate.image, line(history, iterations))
                 history.stop_reason = first_reason(self._settings.stopping, history) or ""
                 if history.stop_reason:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ....dno import draws
-from ....dno.autograd.recompute import Recomputer
+from ....dno.autograd.recompute import Call
 from ....dno.noise import Noise, Tape
 from .guards import differentiable_options
+from .levels import Levels, block_moment
 from .outside import inside, outside
 from .state import Generators, HostState
 from .twins import Twins
@@ -28,6 +29,10 @@ CACHE = (
 NO_GRADIENT = (
     "This sampler or model cannot be differentiated: no gradient reached the latent. "
     "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
+)
+DIFFERS = (
+    "The network does not repeat itself: computed again for the gradient, it gave something else "
+    "(off by {:.1g} of its size). The gradient is not exact."
 )
 Seen = Callable[[Tensor, Tensor], None]
 
@@ -53,7 +58,7 @@ class Sampling:
         state = _state(model_wrap, extra_args, self._sampler.twin, self.noise.device)
         self._state = state
         self.origin = Origin(extra_args.get("seed"), state.generators)
-        self.recomputer = Recomputer(resident=resident, remember=state.capture)
+        self.levels = _levels(model_wrap, resident, state, self._differs, self.noise.device)
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
         self.warnings: list[str] = []
@@ -88,7 +93,7 @@ class Sampling:
         repeats = len(noise.initial) // len(self.noise)
         if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
-        self.recomputer.restart()
+        self.levels.restart()
         self._state.restart(self.origin.generators)
         options = dict(self._extra_args["model_options"])
         extra_args = {**self._extra_args, "model_options": options, "seed": self.origin.seed}
@@ -107,8 +112,8 @@ class Sampling:
             raise ValueError(NO_GRADIENT)
         return latent
 
-    def plan(self, watch: Callable[[bool], None], record_share: float, reserved: int) -> None:
-        """Report evaluations to `watch`; recorded calls may keep `record_share` of what is free.
+    def plan(self, watch: Callable[[bool], None], memory: str, reserved: int) -> None:
+        """Report evaluations to `watch`; memory: see levels.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """
@@ -117,9 +122,8 @@ class Sampling:
             management.throw_exception_if_processing_interrupted()
             watch(recomputed)
 
-        free = management.get_free_memory(self.noise.device) - reserved
-        self.recomputer.watch = watched
-        self.recomputer.budget = max(0, int(free * record_share))
+        free = management.get_free_memory(self.noise.device)
+        self.levels.begin(memory, free, reserved, self.steps, watched)
 
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
@@ -138,14 +142,38 @@ class Sampling:
         if len(before) == len(kept) and before != kept:
             self.warn(CACHE)
 
-    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
-        """Every evaluation of the network, ControlNet included, recomputed in backward."""
+    def _differs(self, off: float) -> None:
+        self.warn(DIFFERS.format(off))
 
-        def evaluate(x: Tensor) -> tuple[Tensor, ...]:
+    def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
+        """Every evaluation of the network, ControlNet included, at its level of memory."""
+
+        def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
             with inside():
                 return tuple(executor(model, conds, x, timestep, model_options))
 
-        return list(self.recomputer(evaluate, x_in))
+        def alone(place: int) -> Call:
+            only = [cond if place == other else None for other, cond in enumerate(conds)]
+            return lambda x: (evaluate(x, only)[place],)
+
+        prompts = sum(cond is not None for cond in conds)
+        split = [alone(place) for place in range(len(conds))] if prompts > 1 else []
+        hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
+        return list(self.levels(evaluate, x_in, split, steady=not hooked))
+
+
+def _levels(model_wrap, resident: frozenset[int], state: HostState, differs, device) -> Levels:
+    inner = model_wrap.inner_model
+    others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
+    networks = [inner.diffusion_model, *(m for m in others if isinstance(m, torch.nn.Module))]
+    return Levels(
+        networks,
+        resident,
+        remember=state.capture,
+        moment=block_moment(getattr(inner, "current_patcher", None), device),
+        differs=differs,
+        precision=getattr(inner, "manual_cast_dtype", None) or inner.get_dtype(),
+    )
 
 
 class Twin:
