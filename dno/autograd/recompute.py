@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .fingerprint import fingerprint, gap, rounding
-from .ordinary import OrdinaryArguments
+from .ordinary import OrdinaryArguments, ordinary_tensor
 from .saved import OVERWRITTEN, Again, Ledger, saved_on, storage, writes_allowed
 
 Call = Callable[..., tuple[Tensor | None, ...]]
@@ -100,7 +100,8 @@ class Recomputer:
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return call(*tensors)
         again = self.remember() if self.remember else nullcontext
-        return _Recompute.apply(self, _Run(call, alone, again), *tensors)
+        kept = [ordinary_tensor(tensor) for tensor in tensors]
+        return _Recompute.apply(self, _Run(call, alone, again), *kept)
 
     @contextmanager
     def graph(self, watched: bool = False) -> Iterator[Ledger | None]:
@@ -172,7 +173,7 @@ class Recomputer:
         return [t.clone() if self._copied(place, t) else t for place, t in enumerate(tensors)]
 
     def _copied(self, place: int, tensor: Tensor) -> bool:
-        known = self.complete and self._written is not None and not tensor.is_inference()
+        known = self.complete and self._written is not None
         return not known or place in self._written
 
     def _note_writes(self, places: Iterator[int]) -> None:
