@@ -12,9 +12,8 @@ from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
 from .host.sampling.aligner import Settings
+from .host.sampling.levels import MEMORY
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket, schema
-
-MEMORY = {"automatic": 0.5, "least": 0.0}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Options:
             optimizer=optimizer or Adam(),
             gradient=gradient,
             stopping=tuple(rules),
-            record_share=MEMORY[self.memory],
+            memory=self.memory,
         )
 
 
@@ -123,9 +122,9 @@ class DNOOptions(io.ComfyNode):
                     options=list(MEMORY),
                     default="automatic",
                     tooltip=(
-                        "least: every step is computed twice, memory does not grow with steps. "
-                        "automatic: steps are kept while half of the free memory suffices, a "
-                        "third faster."
+                        "automatic: as fast as the free memory allows, step by step. recorded: "
+                        "nothing is computed twice. call: every step is. blocks: the network's "
+                        "blocks are, one at a time. least: as little memory as possible."
                     ),
                 ),
                 io.Int.Input(

@@ -3,136 +3,308 @@
 `torch.utils.checkpoint` hides the in-place error of Flux, Chroma, HunyuanVideo and LTXV and returns
 wrong gradients without a word. Here the first call is watched for such writes, and later ones run
 under plain autograd, whose version counters see them; what cures a call is remembered.
+
+A call may hold calls that are recomputed themselves, such as the blocks of a network (`blocks.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .fingerprint import fingerprint, gap, rounding
 from .ordinary import OrdinaryArguments
-from .saved import OVERWRITTEN, writes_allowed
+from .saved import OVERWRITTEN, Again, Ledger, saved_on, storage, writes_allowed
 
-Call = Callable[[Tensor], tuple[Tensor, ...]]
+Call = Callable[..., tuple[Tensor | None, ...]]
+Remember = Callable[[], Callable[[], AbstractContextManager]]
+
+# What autograd says, and there is a cure for.
+INFERENCE = "Inference tensors cannot be saved"
+LEAF_WRITTEN = "a leaf Variable that requires grad"
 
 
 class GradientCutError(ValueError):
     """A call that was to be differentiated gave an output without a gradient."""
 
 
-# What autograd says -> what makes the same call differentiable.
-REMEDIES: dict[str, Callable[[], AbstractContextManager]] = {
-    OVERWRITTEN: writes_allowed,
-    "Inference tensors cannot be saved": OrdinaryArguments,
-}
+class HiddenInputError(ValueError):
+    """A call depends on a tensor with a gradient that is not among its arguments."""
+
+
+@dataclass
+class _Run:
+    """One call: how to repeat it, and what its first outputs were like.
+
+    alone: for each output a call that gives it alone; they are then pulled one after the other.
+    """
+
+    call: Call
+    alone: Sequence[Call] = ()
+    again: Callable[[], AbstractContextManager] = nullcontext
+    print: Sequence[Tensor | None] | None = None
 
 
 class Recomputer:
-    """Runs calls so that memory is flat in their number, recording some outright if there is room.
+    """Runs calls so that only their inputs are kept for backward, which repeats them.
 
-    budget:   bytes that recorded calls may keep until their backward (0: recompute every call).
-    resident: storage addresses of weights, which cost nothing to save.
-    watch:    called before every evaluation, forward and recomputed (interrupt, progress).
+    resident:  storage addresses of weights, which cost nothing to save.
+    again:     for a tensor that need not be saved, what gives it again: a weight that was cast.
+    watch:     called before every evaluation, forward and recomputed (interrupt, progress).
+    remember:  called before each first evaluation; what it returns gives a context within which
+               the call repeats itself: random numbers, counters of the host's own.
+    differs:   told at `restart` how far a recomputed output was off, relative to its size, if by
+               more than rounding in `precision`, by default the output's own.
+    complete:  whether a call may depend on nothing but its arguments: else HiddenInputError.
+
+    While `measuring` is set, first evaluations record a graph, see what it keeps, and drop it.
     """
 
     def __init__(
         self,
-        budget: int = 0,
         resident: frozenset[int] = frozenset(),
+        again: Again | None = None,
         watch: Callable[[bool], None] = lambda recomputed: None,
+        remember: Remember | None = None,
+        differs: Callable[[float], None] | None = None,
+        precision: torch.dtype | None = None,
+        complete: bool = False,
     ):
-        self.budget, self.resident, self.watch = budget, resident, watch
-        self.remedies: list[str] = []
-        self.bytes_per_call: int | None = None
-        self._kept = 0
+        self.resident, self.again, self.watch = resident, again, watch
+        self.remember, self.differs, self.precision = remember, differs, precision
+        self.complete, self.measuring = complete, False
+        self.remedies: set[str] = set()
+        self.bytes_per_call: int | None = None  # what a recorded call would keep
+        self._written: frozenset[int] | None = None  # which inputs the call writes to, once known
+        self._gaps: list[tuple[Tensor, float]] = []
 
     def restart(self) -> None:
-        """Forget what the last sampling kept: its graph is gone."""
-        self._kept = 0
+        """A new sampling begins: tell how far the last one's recomputed outputs were off."""
+        gaps, self._gaps = self._gaps, []
+        beyond = [
+            off for off, bound in ((float(found), bound) for found, bound in gaps) if off > bound
+        ]
+        if beyond and self.differs:
+            self.differs(max(beyond))
 
-    @property
-    def recording(self) -> bool:
-        """Whether any call of this sampling was recorded outright."""
-        return self._kept > 0
-
-    def __call__(self, call: Call, x: Tensor) -> tuple[Tensor, ...]:
-        """`call(x)`, differentiable with respect to `x` if grad mode is on and `x` requires it."""
+    def __call__(
+        self, call: Call, *tensors: Tensor, alone: Sequence[Call] = ()
+    ) -> tuple[Tensor | None, ...]:
+        """`call(*tensors)`, differentiable by those that require it, if grad mode is on."""
         self.watch(False)
-        if not (torch.is_grad_enabled() and x.requires_grad):
-            return call(x)
-        if self._room():
-            self._kept += self.bytes_per_call or 0
-            return call(x)
-        return _Recompute.apply(self, call, x)
+        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
+            return call(*tensors)
+        again = self.remember() if self.remember else nullcontext
+        return _Recompute.apply(self, _Run(call, alone, again), *tensors)
 
-    def _room(self) -> bool:
-        if self.bytes_per_call is None or self.remedies:
-            return False
-        return self._kept + self.bytes_per_call <= self.budget
+    @contextmanager
+    def graph(self, watched: bool = False) -> Iterator[Ledger | None]:
+        """Within, autograd records as the call needs it; `watched`: and finds out what it needs."""
+        with ExitStack() as stack:
+            if INFERENCE in self.remedies:
+                stack.enter_context(OrdinaryArguments())
+            if watched or OVERWRITTEN in self.remedies:
+                yield stack.enter_context(writes_allowed(self.resident, self.again))
+            elif self.again:
+                yield stack.enter_context(saved_on(Ledger(self.resident, self.again)))
+            else:
+                yield None
 
-    def pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        """Repeat `call(x)` with a graph and pull `gradients` back to `x`."""
-        self.watch(True)
+    def record(self, call: Call, *tensors: Tensor) -> tuple[tuple, Ledger | None]:
+        """`call(*tensors)` with a graph that stays as it is, and what is known of what it saved."""
+        self.watch(False)
+        again, repeated = (self.remember() if self.remember else nullcontext), nullcontext
         while True:
             try:
-                return self._remedied(call, x, gradients)
+                with repeated(), self.graph(watched=self.bytes_per_call is None) as ledger:
+                    outputs = call(*self._given(tensors))
+                break
+            except RuntimeError as error:
+                self._learn(error)
+                repeated = again
+        if self.bytes_per_call is None:
+            self.learn_from(ledger)
+        return outputs, ledger
+
+    def first(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """The first evaluation, without a graph; what is kept of the inputs is not written to."""
+        outputs = self._measured(run, tensors) if self.measuring else self._plain(run, tensors)
+        if self.differs:
+            run.print = fingerprint(outputs)
+        return _unrelated(outputs, tensors)
+
+    def _plain(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        given = self._given(tensors)
+        versions = [tensor._version for tensor in given]
+        outputs = run.call(*given)
+        written = frozenset(i for i, t in enumerate(given) if t._version != versions[i])
+        if self._written is None:
+            self._written = written
+        elif not written <= self._written:
+            self._written |= written
+            raise RuntimeError(f"An input needed for the gradient was {OVERWRITTEN}.")
+        return outputs
+
+    def _measured(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
+        repeated = nullcontext  # the first attempt moves the host on, as any evaluation does
+        while True:
+            try:
+                with repeated(), torch.enable_grad(), self.graph(watched=True) as ledger:
+                    ledger.ignore(tensors)
+                    outputs = self._plain(_Run(run.call), leaves)
+                break
+            except RuntimeError as error:
+                self._learn(error)
+                repeated = run.again
+        if self.complete:
+            insist_on_known(outputs, leaves)
+        self.learn_from(ledger)
+        return tuple(output if output is None else output.detach() for output in outputs)
+
+    def _given(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What the call is given: copies where it may write to what is kept."""
+        return [t.clone() if self._copied(place, t) else t for place, t in enumerate(tensors)]
+
+    def _copied(self, place: int, tensor: Tensor) -> bool:
+        known = self.complete and self._written is not None and not tensor.is_inference()
+        return not known or place in self._written
+
+    def _note_writes(self, places: Iterator[int]) -> None:
+        written = frozenset(places)
+        if self._written is None:
+            self._written = written
+        elif not written <= self._written:
+            self._written |= written
+            raise RuntimeError(f"An input needed for the gradient was {OVERWRITTEN}.")
+
+    def pull(
+        self, run: _Run, tensors: Sequence[Tensor], wanted: Sequence[bool], gradients
+    ) -> list[Tensor | None]:
+        """Repeat the call with a graph and pull its outputs' gradients back to its inputs."""
+        self.watch(True)
+        if not run.alone:
+            return self._cured(run, run.call, run.print, tensors, wanted, gradients)
+        total: list[Tensor | None] = [None] * len(tensors)
+        for place, gradient in enumerate(gradients):
+            if gradient is not None:
+                prints = run.print and run.print[place : place + 1]
+                one = (run, run.alone[place], prints, tensors, wanted, (gradient,))
+                total = [_sum(*pair) for pair in zip(total, self._cured(*one), strict=True)]
+        return total
+
+    def _cured(self, run: _Run, call: Call, prints, *pulled) -> list[Tensor | None]:
+        while True:
+            try:
+                with run.again(), self.graph(watched=self.bytes_per_call is None) as ledger:
+                    found = self._pull(call, prints, *pulled)
+                if self.bytes_per_call is None:
+                    self.learn_from(ledger)
+                return found
             except RuntimeError as error:
                 self._learn(error)
 
-    def _remedied(self, call: Call, x: Tensor, gradients) -> Tensor | None:
-        unknown = self.bytes_per_call is None and OVERWRITTEN not in self.remedies
-        with ExitStack() as stack:
-            for remedy in self.remedies:
-                stack.enter_context(REMEDIES[remedy]())
-            ledger = stack.enter_context(writes_allowed(self.resident)) if unknown else None
-            result = self._pull(call, x, gradients)
-        if ledger and ledger.overwritten:
-            self.remedies.append(OVERWRITTEN)
-        elif ledger:
-            self.bytes_per_call = ledger.bytes
-        return result
+    def learn_from(self, ledger: Ledger) -> None:
+        """Of a call that was watched: what a record of it keeps, and whether it writes into it."""
+        self.bytes_per_call = ledger.bytes
+        if ledger.overwritten:
+            self.remedies.add(OVERWRITTEN)
 
     def _learn(self, error: RuntimeError) -> None:
-        for message in REMEDIES:
-            if message in str(error) and message not in self.remedies:
-                self.remedies.append(message)
-                return
-        raise error
+        text = str(error)
+        cure = next((known for known in (OVERWRITTEN, INFERENCE) if known in text), None)
+        if cure and cure not in self.remedies:
+            self.remedies.add(cure)
+        elif LEAF_WRITTEN in text and self._written is not None:
+            self._written = None
+        else:
+            raise error
 
-    def _pull(self, call: Call, x: Tensor, gradients: tuple[Tensor | None, ...]) -> Tensor | None:
-        leaf = x.detach().requires_grad_()
+    def _pull(self, call: Call, prints, tensors, wanted, gradients) -> list[Tensor | None]:
+        leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]
         with torch.enable_grad():
-            outputs = call(leaf.clone())  # the call may write into its input
-            pairs = [
-                (output, gradient)
-                for output, gradient in zip(outputs, gradients, strict=True)
-                if gradient is not None and output.requires_grad
-            ]
-            if not any(output.requires_grad for output in outputs):
+            outputs = call(*self._given(leaves))
+            if prints is not None:
+                self._compare(outputs, prints)
+            if self.complete and self.bytes_per_call is None:
+                insist_on_known(outputs, leaves)
+            if not self.complete and not any(o is not None and o.requires_grad for o in outputs):
                 raise GradientCutError(
                     "The model cannot be differentiated: its output has lost the gradient."
                 )
-            if not pairs:
-                return None
-            wanted, given = zip(*pairs, strict=True)
-            (result,) = torch.autograd.grad(wanted, leaf, given, allow_unused=True)
-        return result
+            found = _gradients(outputs, [leaf for leaf in leaves if leaf.requires_grad], gradients)
+        return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+    def _compare(self, outputs, prints) -> None:
+        found = gap(outputs, prints)
+        if found is not None:
+            precision = self.precision or next(o.dtype for o in outputs if o is not None)
+            self._gaps.append((found, rounding(precision)))
 
 
 class _Recompute(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, recomputer: Recomputer, call: Call, x: Tensor):
-        ctx.recomputer, ctx.call = recomputer, call
-        ctx.save_for_backward(x)
+    def forward(ctx, recomputer: Recomputer, run: _Run, *tensors: Tensor):
+        ctx.recomputer, ctx.run = recomputer, run
+        ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        return call(x.clone())
+        return recomputer.first(run, tensors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        (x,) = ctx.saved_tensors
-        return None, None, ctx.recomputer.pull(ctx.call, x, gradients)
+        wanted = ctx.needs_input_grad[2:]
+        return None, None, *ctx.recomputer.pull(ctx.run, ctx.saved_tensors, wanted, gradients)
+
+
+def insist_on_known(outputs: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> None:
+    """Raise HiddenInputError if the outputs' graph reaches beyond the leaves."""
+    ours = {id(leaf) for leaf in leaves}
+    nodes = [o.grad_fn for o in outputs if o is not None and o.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in ours:
+            raise HiddenInputError(
+                "A block of the network depends on a tensor that is not among its arguments."
+            )
+        new = {following for following, _ in node.next_functions if following} - seen
+        seen |= new
+        nodes += new
+
+
+def _gradients(outputs, leaves: Sequence[Tensor], gradients) -> Iterator[Tensor | None]:
+    pairs = [
+        (output, gradient)
+        for output, gradient in zip(outputs, gradients, strict=True)
+        if gradient is not None and output.requires_grad
+    ]
+    if not pairs:
+        return iter([None] * len(leaves))
+    pulled, given = zip(*pairs, strict=True)
+    return iter(torch.autograd.grad(pulled, leaves, given, allow_unused=True))
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
+
+
+def _unrelated(outputs, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Outputs that share nothing with the inputs that are kept, and may be written to later."""
+    seen = {storage(tensor) for tensor in inputs}
+    named: set[int] = set()
+    free = []
+    for output in outputs:
+        if output is not None and storage(output) in seen:
+            output = output.clone()
+        elif output is not None and (output._is_view() or id(output) in named):
+            output = output.data  # a view made in here could not be written to in place
+        named.add(id(output))
+        free.append(output)
+    return tuple(free)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from weakref import WeakSet
 
@@ -14,17 +14,33 @@ from torch.utils._pytree import tree_map_only
 
 OVERWRITTEN = "modified by an inplace operation"
 
+# For a tensor that need not be saved, what gives it again in backward; None for any other.
+Again = Callable[[Tensor], Callable[[], Tensor] | None]
+
 
 @contextmanager
-def writes_allowed(resident: frozenset[int] = frozenset()) -> Iterator[Ledger]:
+def writes_allowed(
+    resident: frozenset[int] = frozenset(),
+    again: Again | None = None,
+    ledger: Ledger | None = None,
+) -> Iterator[Ledger]:
     """Saved tensors are cloned before their storage is written to; spans forward and backward.
+
+    ledger: of an earlier part of the same forward, to go on with.
 
     `torch.autograd.graph.allow_mutation_on_saved_tensors` goes by the address of a tensor's first
     element, and so misses a write to a storage of which a slice was saved. Nor does plain autograd
     see a write through `.data`, as ComfyUI's hooks swap weights: here it is seen.
     """
-    ledger = Ledger(resident)
-    with torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack), _CloneFirst(ledger):
+    ledger = ledger or Ledger(resident, again)
+    with saved_on(ledger), _CloneFirst(ledger):
+        yield ledger
+
+
+@contextmanager
+def saved_on(ledger: Ledger) -> Iterator[Ledger]:
+    """Within, what autograd saves is on the ledger; what can be had again is not kept at all."""
+    with torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack):
         yield ledger
 
 
@@ -32,6 +48,14 @@ def address(tensor: Tensor) -> int:
     """Where the tensor's storage lies; 0 for a wrapper of other tensors (quantised weights)."""
     try:
         return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return 0
+
+
+def storage(tensor: Tensor) -> int:
+    """Which storage the tensor looks at, as long as it lives; 0 for a wrapper of other tensors."""
+    try:
+        return tensor.untyped_storage()._cdata
     except RuntimeError:
         return 0
 
@@ -45,42 +69,58 @@ def insist_on_writes_allowed() -> None:
 class _Saved:
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
+        self.version = _version(tensor)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Ledger:
     """The saved tensors by the storage that they look at, as long as the graph needs them.
 
     resident:    storage addresses of weights, which cost nothing to save.
+    again:       what gives a tensor again that is not to be kept.
     bytes:       what was saved beside them, each storage once.
+    largest:     of the saved storages.
     overwritten: whether any of it had to be cloned.
     """
 
-    def __init__(self, resident: frozenset[int] = frozenset()):
-        self._counted = {0, *resident}
+    def __init__(self, resident: frozenset[int] = frozenset(), again: Again | None = None):
+        self._counted, self._again = {0, *resident}, again
         self._watched: defaultdict[int, WeakSet[_Saved]] = defaultdict(WeakSet)
-        self.bytes = 0
+        self.bytes = self.largest = 0
         self.overwritten = False
 
-    def pack(self, tensor: Tensor) -> _Saved:
+    def ignore(self, tensors) -> None:
+        """Do not count these: somebody else keeps them anyway."""
+        self._counted.update(address(tensor) for tensor in tensors)
+
+    def pack(self, tensor: Tensor) -> _Saved | Callable[[], Tensor]:
+        found = self._again(tensor) if self._again else None
+        if found is not None:
+            return found
         saved, place = _Saved(tensor), address(tensor)
-        self._watched[_storage(tensor)].add(saved)
+        self._watched[storage(tensor)].add(saved)
         if place not in self._counted:
             self._counted.add(place)
-            self.bytes += tensor.untyped_storage().nbytes()
+            size = tensor.untyped_storage().nbytes()
+            self.bytes, self.largest = self.bytes + size, max(self.largest, size)
         return saved
 
-    def unpack(self, saved: _Saved) -> Tensor:
+    def unpack(self, saved: _Saved | Callable[[], Tensor]) -> Tensor:
+        if not isinstance(saved, _Saved):
+            return saved()
+        if _version(saved.tensor) != saved.version:  # torch does not look where hooks are
+            raise RuntimeError(f"A tensor needed for the gradient was {OVERWRITTEN}.")
         return saved.tensor
 
     def rescue(self, written: Tensor) -> None:
         """Clone what was saved of this storage: it is about to change."""
-        for saved in list(self._watched.pop(_storage(written), ())):
+        for saved in list(self._watched.pop(storage(written), ())):
             saved.tensor = saved.tensor.clone()
+            saved.version = _version(saved.tensor)
             self.overwritten = True
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
 
 
 class _CloneFirst(TorchDispatchMode):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.nodes.host.sampling import guards
+from ComfyUI_DNO.nodes.host.sampling.levels import Level
 from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
 from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
@@ -21,13 +22,17 @@ class Probe(comfy.samplers.Sampler):
     """Samples, and takes the gradient of <latent, weights> by the noise as the aligner would.
 
     steps:    step sizes of central differences.
+    level:    at which every evaluation runs; whole calls are computed again by default.
     latent:   what was rendered.
     gradient: one tensor per noise tensor.
     errors:   per step size, |central difference - <gradient, direction>| / |gradient|.
     """
 
-    def __init__(self, name: str = "euler", steps: tuple[float, ...] = ()):
+    def __init__(
+        self, name: str = "euler", steps: tuple[float, ...] = (), level: Level | None = None
+    ):
         self.inner, self.steps = comfy.samplers.sampler_object(name), steps
+        self.level = level
 
     def sample(
         self,
@@ -46,10 +51,12 @@ class Probe(comfy.samplers.Sampler):
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(guards.training_kernels())
-            stack.enter_context(ordinary_modules(modules))
+            resident = stack.enter_context(ordinary_modules(modules))
             model_wrap.conds = ordinary(model_wrap.conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
-            self.sampling = Sampling(self.inner, model_wrap, extra_args, plain)
+            self.sampling = Sampling(self.inner, model_wrap, extra_args, plain, resident)
+            stack.enter_context(self.sampling.levels)
+            self.sampling.levels.forced = self.level
             self._probe(Noise(plain[1]))
         return self.latent
 

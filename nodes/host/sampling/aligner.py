@@ -43,7 +43,7 @@ HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION
 class Settings:
     """How the noise climbs, from the best of `best_of` seeds.
 
-    Recorded calls may use `record_share` of the free memory.
+    memory: a level of `levels.MEMORY`.
     """
 
     iterations: int = 50
@@ -54,7 +54,7 @@ class Settings:
     optimizer: Optimizer = field(default_factory=Adam)
     gradient: Estimated | None = None
     stopping: tuple[StoppingRule, ...] = ()
-    record_share: float = 0.5
+    memory: str = "automatic"
     film_bytes: int = 256 * 2**20
 
 
@@ -123,6 +123,7 @@ class Aligner(comfy.samplers.Sampler):
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
+            stack.enter_context(sampling.levels)
             latent = self._climb(sampling, model_wrap)
         self._report(callback, latent, len(sigmas) - 1)
         return latent
@@ -132,13 +133,13 @@ class Aligner(comfy.samplers.Sampler):
         self.history = history
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.iterations + 1, sampling.steps)
-        sampling.begin(progress, settings.record_share, decode_memory(self.vae, sampling.noise))
+        sampling.begin(progress, settings.memory, decode_memory(self.vae, sampling.noise, True))
         iterates = self._iterates(sampling, model_wrap, progress, history)
         recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
         try:
             for iterate in iterates:
                 better = history.add(iterate, progress.seconds)
-                recorded[better] = sampling.recomputer.recording
+                recorded[better] = sampling.levels.rounded
                 progress.picture(iterate.image, line(history, settings.iterations))
                 history.stop_reason = first_reason(settings.stopping, history) or ""
                 if history.stop_reason:
@@ -189,7 +190,7 @@ class Aligner(comfy.samplers.Sampler):
 
     def _decoding(self, noise: Tensor) -> AbstractContextManager:
         """The decoder recorded as a whole where that leaves room, else block by block."""
-        room = management.get_free_memory(noise.device) * self.settings.record_share
+        room = management.get_free_memory(noise.device) * 0.5
         roomy = decode_memory(self.vae, noise) < room
         return nullcontext() if roomy else recomputed_blocks(self.vae)
 

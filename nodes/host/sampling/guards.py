@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 import comfy.ldm.modules.attention
 import comfy.model_management
@@ -13,6 +14,7 @@ import comfy.ops
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 from ....dno.autograd.recompute import GradientCutError
@@ -25,7 +27,10 @@ except ImportError:  # ComfyUI before 2026
     comfy_kitchen = None
 
 STEP_CACHES = ("easycache", "lazycache", "teacache", "tea_cache", "first_block_cache")
+LARGE = ("sub_quad", "split", "basic")  # attention whose graph keeps attention matrices
 FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
+
+_own_kernels: ContextVar[bool] = ContextVar("own_kernels", default=False)
 
 
 @contextmanager
@@ -84,21 +89,63 @@ def casting_products(network: torch.nn.Module) -> Iterator[None]:
 
 
 def attention(chosen: Callable | None) -> Callable:
-    """The user's attention, with torch's in its place where a gradient is wanted and it has none.
+    """The user's attention, with torch's in its place where a gradient is wanted.
 
-    chosen: the override that the model carries already. Sage, flash and int8 have no backward.
+    Sage, flash and int8 have no backward, and ComfyUI's sub-quadratic and split attention keep
+    whole attention matrices for theirs: torch's keeps q, k, v and the output. The difference to the
+    picture's kernel is rounding; within `own_kernels` it is taken in backward alone.
+
+    chosen: the override that the model carries already.
     """
 
     def attend(function, q, k, v, *args, **kwargs):
-        differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
-        if not (differentiated and (_is_opaque(function) or _is_opaque(chosen))):
-            own = functools.partial(chosen, function) if chosen else function
-            result = own(q, k, v, *args, **kwargs)
-            if result.requires_grad or not differentiated:
-                return result
-        return attention_pytorch(q, k, v, *args, **kwargs)
+        own = functools.partial(chosen, function) if chosen else function
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))):
+            return own(q, k, v, *args, **kwargs)
+        if _is_opaque(chosen):
+            own = _lean(own)
+        elif _is_opaque(function) or _is_large(function):
+            lean = _lean(function)
+            own = functools.partial(chosen, lean) if chosen else lean
+        result = own(q, k, v, *args, **kwargs)
+        return result if result.requires_grad else attention_pytorch(q, k, v, *args, **kwargs)
 
     return attend
+
+
+@contextmanager
+def own_kernels() -> Iterator[None]:
+    """Within, attention with a gradient gives what it gives without, bit for bit."""
+    token = _own_kernels.set(True)
+    try:
+        yield
+    finally:
+        _own_kernels.reset(token)
+
+
+def _lean(function: Callable) -> Callable:
+    """Attention that keeps q, k and v for backward, which is that of torch's attention."""
+    if not _own_kernels.get():
+        return attention_pytorch
+    return lambda q, k, v, *args, **kwargs: _LeanAttention.apply(function, args, kwargs, q, k, v)
+
+
+class _LeanAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, function, args, kwargs, *qkv):
+        ctx.args, ctx.kwargs = args, dict(kwargs)
+        ctx.save_for_backward(*qkv)
+        return function(*qkv, *args, **kwargs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        wanted = ctx.needs_input_grad[3:]
+        qkv = [t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            out = attention_pytorch(*qkv, *ctx.args, **ctx.kwargs)
+        found = iter(torch.autograd.grad(out, [t for t in qkv if t.requires_grad], gradient))
+        return None, None, None, *(next(found) if t.requires_grad else None for t in qkv)
 
 
 def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
@@ -107,8 +154,7 @@ def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
     options.pop("multigpu_clones", None)  # its threads have no gradient: one device does it all
     transformer = options.setdefault("transformer_options", {})
     chosen = transformer.get("optimized_attention_override")
-    if chosen is not None or attention_is_opaque():
-        transformer["optimized_attention_override"] = attention(chosen)
+    transformer["optimized_attention_override"] = attention(chosen)
     for wrapper in (calc_cond_batch, kernels):
         comfy.patcher_extension.add_wrapper_with_key(
             comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,
@@ -144,6 +190,10 @@ def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
 def attention_is_opaque() -> bool:
     """Whether the attention kernel that ComfyUI was started with has no backward pass."""
     return _is_opaque(comfy.ldm.modules.attention.optimized_attention)
+
+
+def _is_large(function: Callable) -> bool:
+    return any(kind in getattr(function, "__name__", "") for kind in LARGE)
 
 
 def _is_opaque(function: Callable | None) -> bool:

@@ -8,10 +8,10 @@ import comfy.model_management as management
 import torch
 from torch import Tensor
 
-from ....dno.autograd.recompute import Recomputer
 from ....dno.noise import Noise
 from ..progress import Progress
 from .guards import differentiable_options
+from .levels import Levels, block_moment
 from .twins import Twins
 
 
@@ -24,7 +24,7 @@ class Sampling:
     def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
         self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
         self.steps = len(self.sigmas) - 1
-        self.recomputer = Recomputer(resident=resident)
+        self.levels = _levels(model_wrap, resident, self.noise.device)
         self.seed: int | None = extra_args.get("seed")  # of what the sampler draws
         self._model = model_wrap
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
@@ -35,8 +35,8 @@ class Sampling:
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
         self.by_image = not (kept and self.denoise_mask is not None)
 
-    def begin(self, progress: Progress, record_share: float, reserved: int) -> None:
-        """Report to `progress`; recorded calls may keep `record_share` of what is free.
+    def begin(self, progress: Progress, memory: str, reserved: int) -> None:
+        """Report to `progress`; memory: see levels.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """
@@ -45,9 +45,8 @@ class Sampling:
             management.throw_exception_if_processing_interrupted()
             progress.watch(recomputed)
 
-        self.recomputer.watch = watch
-        free = management.get_free_memory(self.noise.device) - reserved
-        self.recomputer.budget = max(0, int(free * record_share))
+        free = management.get_free_memory(self.noise.device)
+        self.levels.begin(memory, free, reserved, self.steps, watch)
 
     def render(self, noise: Noise) -> Tensor:
         """Noise -> latent in the model's space; bitwise what the host's sampler gives.
@@ -57,7 +56,7 @@ class Sampling:
         repeats = len(noise.initial) // len(self.noise)
         if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
-        self.recomputer.restart()
+        self.levels.restart()
         self._twins.follow(noise.tape(), noise.initial.shape)
         options = dict(self._extra_args["model_options"])
         extra_args = {**self._extra_args, "model_options": options, "seed": self.seed}
@@ -78,12 +77,28 @@ class Sampling:
         return latent
 
     def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
-        """Every evaluation of the network, ControlNet included, recomputed in backward."""
-        return list(
-            self.recomputer(
-                lambda x: tuple(executor(model, conds, x, timestep, model_options)), x_in
-            )
-        )
+        """Every evaluation of the network, ControlNet included, at its level of memory."""
+
+        def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
+            return tuple(executor(model, conds, x, timestep, model_options))
+
+        def alone(place: int):
+            only = [cond if place == other else None for other, cond in enumerate(conds)]
+            return lambda x: (evaluate(x, only)[place],)
+
+        prompts = sum(cond is not None for cond in conds)
+        split = [alone(place) for place in range(len(conds))] if prompts > 1 else []
+        hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
+        return list(self.levels(evaluate, x_in, split, steady=not hooked))
+
+
+def _levels(model_wrap, resident: frozenset[int], device: torch.device) -> Levels:
+    inner = model_wrap.inner_model
+    others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
+    networks = [inner.diffusion_model, *(m for m in others if isinstance(m, torch.nn.Module))]
+    precision = getattr(inner, "manual_cast_dtype", None) or inner.get_dtype()
+    moment = block_moment(getattr(inner, "current_patcher", None), device)
+    return Levels(networks, resident, moment=moment, precision=precision)
 
 
 def _repeated(tensor: Tensor | None, repeats: int) -> Tensor | None:

@@ -1,0 +1,132 @@
+"""The tensors in a call's arguments, in any nesting, and what a call writes into containers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor, nn
+
+Build = Callable[[Sequence[Tensor], dict], object]
+_GONE = object()
+
+
+class Nested:
+    """A value without its tensors, to be built again with others.
+
+    Tensors are found in tuples, lists, dicts, dataclasses and plain objects whose own attributes
+    carry a gradient. A container that occurs twice is one container again when built.
+    """
+
+    def __init__(self, value: object):
+        self._tensors: list[Tensor] = []
+        self._containers: list[dict | list] = []
+        self._places: dict[int, int] = {}
+        self._shells: list[tuple[dict | list, dict]] = []
+        self._build = self._flatten(value)
+
+    def taken(self) -> tuple[list[Tensor], list[dict | list]]:
+        """The tensors, and the lists and dicts that held them; it lets go of both."""
+        taken = self._tensors, self._containers
+        self._tensors, self._containers = [], []
+        return taken
+
+    def build(self, tensors: Sequence[Tensor]) -> tuple[object, Built]:
+        """The value with other tensors, in containers of its own."""
+        built = Built()
+        return self._build(tensors, built.made), built
+
+    def _flatten(self, value: object) -> Build:
+        if isinstance(value, Tensor):
+            place = len(self._tensors)
+            self._tensors.append(value)
+            return lambda tensors, made: tensors[place]
+        if isinstance(value, dict | list):
+            return self._container(value)
+        if isinstance(value, tuple):
+            parts = [self._flatten(part) for part in value]
+            kind = getattr(type(value), "_make", type(value))  # a named tuple takes them one by one
+            return lambda tensors, made: kind([part(tensors, made) for part in parts])
+        if _is_record(value):
+            return self._record(value)
+        return lambda tensors, made: value
+
+    def _container(self, value: dict | list) -> Build:
+        place = self._places.get(id(value))
+        if place is None:
+            place = self._places[id(value)] = len(self._shells)
+            shell, parts = copy.copy(value), {}
+            self._containers.append(value)
+            self._shells.append((shell, parts))
+            for key, item in _items(value):
+                shell[key] = None
+                parts[key] = self._flatten(item)
+
+        def build(tensors: Sequence[Tensor], made: dict) -> dict | list:
+            if place not in made:
+                shell, parts = self._shells[place]
+                container, held = copy.copy(shell), {}
+                made[place] = container, held
+                for key, part in parts.items():
+                    held[key] = container[key] = part(tensors, made)
+            return made[place][0]
+
+        return build
+
+    def _record(self, value: object) -> Build:
+        shell, parts = copy.copy(value), {}
+        for name, item in vars(value).items():
+            object.__setattr__(shell, name, None)
+            parts[name] = self._flatten(item)
+
+        def build(tensors: Sequence[Tensor], made: dict) -> object:
+            record = copy.copy(shell)
+            for name, part in parts.items():
+                object.__setattr__(record, name, part(tensors, made))
+            return record
+
+        return build
+
+
+class Built:
+    """The containers of a built value: place -> itself, and what was put into it."""
+
+    def __init__(self) -> None:
+        self.made: dict[int, tuple[dict | list, dict]] = {}
+
+    def changes(self) -> list[tuple[int, dict | list | None, tuple]]:
+        """What a call did to them since: place, new items (a list: all), keys taken out."""
+        found = []
+        for place, (container, held) in sorted(self.made.items(), key=lambda item: item[0]):
+            now = dict(_items(container))
+            new = {key: item for key, item in now.items() if item is not held.get(key, _GONE)}
+            gone = tuple(key for key in held if key not in now)
+            if isinstance(container, list) and (new or gone):
+                found.append((place, list(container), ()))
+            elif new or gone:
+                found.append((place, new, gone))
+        return found
+
+
+def write(containers: Sequence[dict | list], changes: Iterable) -> None:
+    """Make the same changes to other containers, in place."""
+    for place, new, gone in changes:
+        if isinstance(new, list):
+            containers[place][:] = new
+            continue
+        containers[place].update(new)
+        for key in gone:
+            containers[place].pop(key, None)
+
+
+def _items(container: dict | list) -> Iterable[tuple]:
+    return list(container.items() if isinstance(container, dict) else enumerate(container))
+
+
+def _is_record(value: object) -> bool:
+    if isinstance(value, type | nn.Module) or not hasattr(value, "__dict__"):
+        return False
+    if dataclasses.is_dataclass(value):
+        return True
+    return any(isinstance(item, Tensor) and item.requires_grad for item in vars(value).values())

@@ -1,0 +1,343 @@
+"""How much of the network's evaluations is kept for backward: the fastest level that fits.
+
+One evaluation costs F, its backward another F. What is not kept is computed again:
+recorded 2 F, whole calls and blocks that keep their inputs 3 F, blocks within whole calls 4 F.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import comfy.model_management as management
+import torch
+from torch import Tensor, nn
+
+from ....dno.autograd.blocks import Blocks, by_block
+from ....dno.autograd.recompute import Call, Recomputer, Remember
+from ....dno.autograd.structure import calls_noted, find_blocks
+from .guards import own_kernels
+from .weights import Weights, offload_streams_wait
+
+MEMORY = ("automatic", "recorded", "call", "blocks", "least")
+SHARE = 0.85  # of the free memory that a climb plans with
+LEAST = 512 * 2**20  # bytes that even `least` may keep: less is not worth computing anything twice
+WORKSPACE = 1.3  # what a backward needs beside what was saved for it: the gradients on their way
+NOT_BY_BLOCK = (
+    "DNO: this network does not repeat itself block by block (off by %.1g): whole calls are "
+    "computed again instead, which takes more memory."
+)
+LOWERED = "DNO ran out of memory and goes on with less: %s."
+
+
+class Level(enum.IntEnum):
+    """Fastest first."""
+
+    RECORDED = 0
+    CALL = 1
+    KEPT = 2
+    NESTED = 3
+    SPLIT = 4
+
+
+WORDS = {
+    Level.RECORDED: "recorded",
+    Level.CALL: "computed again",
+    Level.KEPT: "computed again by blocks",
+    Level.NESTED: "computed again by blocks, twice",
+    Level.SPLIT: "computed again by blocks, one prompt after the other",
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one evaluation: of its whole record, of its blocks' inputs, of one block's record.
+
+    parts: prompts that can be pulled one after the other.
+    """
+
+    record: int
+    inputs: int
+    block: int
+    parts: int
+
+    def peak(self, level: Level) -> int:
+        """At the backward of one evaluation."""
+        nested = self.inputs + int(WORKSPACE * self.block)
+        return {
+            Level.RECORDED: self.record,
+            Level.CALL: int(WORKSPACE * self.record),
+            Level.KEPT: nested,
+            Level.NESTED: nested,
+            Level.SPLIT: nested // max(self.parts, 1),
+        }[level]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The last `count` evaluations of a sampling at a fast level, those before at a slow one.
+
+    They are pulled first, and leave their room to the others.
+    """
+
+    fast: Level
+    slow: Level
+    count: int
+
+
+def plan(sizes: Sizes, room: int, reserved: int, fastest: Level) -> Plan:
+    """The fastest plan within `room` bytes, of which `reserved` are taken between the two halves.
+
+    reserved: what decoding and scoring need while the records of a sampling wait.
+    """
+    for fast, slow, each in (
+        (Level.RECORDED, Level.CALL, sizes.record),
+        (Level.KEPT, Level.NESTED, sizes.inputs),
+    ):
+        if slow < fastest or sizes.peak(slow) > room:
+            continue
+        after = room - (sizes.peak(slow) - each if fast is Level.KEPT else 0)
+        count = max(0, min(room - reserved, after) // max(each, 1))
+        return Plan(fast, slow, count if fast >= fastest else 0)
+    return Plan(Level.SPLIT, Level.SPLIT, 0)
+
+
+class Levels:
+    """Evaluations of a network within a climb, each at its level. A context: all put back after.
+
+    networks:  those that an evaluation runs, ControlNets included.
+    resident:  storage addresses of weights, which cost nothing to save.
+    remember:  see Recomputer; `moment` the same for a block: cheap, as there are many.
+    differs:   told how far a recomputed evaluation was off, if by more than rounding.
+    precision: what the network computes in.
+    """
+
+    def __init__(
+        self,
+        networks: Iterable[nn.Module],
+        resident: frozenset[int] = frozenset(),
+        remember: Remember | None = None,
+        moment: Remember | None = None,
+        differs: Callable[[float], None] | None = None,
+        precision: torch.dtype | None = None,
+    ):
+        self.networks, self._moment = list(networks), moment
+        self._weights = Weights()
+        self._common = {"resident": resident, "precision": precision}
+        self.recomputer = Recomputer(**self._common, remember=remember, differs=differs)
+        self.forced: Level | None = None
+        self.sizes: Sizes | None = None
+        self._wanted, self._room, self._reserved, self._expected = "call", 0, 0, 1
+        self._fastest = Level.RECORDED  # that is allowed: others ran out of memory
+        self._blocks: Blocks | None = None
+        self._by_block, self._exact = True, False
+        self._used: Counter[Level] = Counter()
+        self._stack = ExitStack()
+
+    def begin(
+        self, memory: str, free: int, reserved: int, steps: int, watch: Callable[[bool], None]
+    ) -> None:
+        """What the user wants, one of MEMORY; bytes that are free, and that decoding needs of them.
+
+        steps: how many evaluations a sampling is expected to make; watch: see Recomputer.
+        """
+        self._wanted, self._reserved = memory, reserved
+        self._room, self._expected = int(SHARE * free), max(steps, 1)
+        self.recomputer.watch = watch
+
+    def __enter__(self) -> Levels:
+        if any(_casts(module) for network in self.networks for module in network.modules()):
+            self._stack.enter_context(self._weights.watched(self.networks))
+            self._common["again"] = self.recomputer.again = self._weights.again
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._blocks, self.recomputer.again = None, None
+        self._common.pop("again", None)
+        self._stack.close()
+
+    def restart(self) -> None:
+        """A new sampling begins: what the last one kept is gone."""
+        self._expected = sum(self._used.values()) or self._expected
+        self._used.clear()
+        self.recomputer.restart()
+        if self._blocks:
+            self._blocks.restart()
+
+    def lower(self) -> bool:
+        """An iteration ran out of memory: go on with less, from its start. False: with what?"""
+        used = self.forced if self.forced is not None else min(self._used, default=Level.SPLIT)
+        if max(used, self._fastest) == Level.SPLIT:
+            return False
+        self._fastest = Level(used + 1) if self.sizes else Level.SPLIT
+        self.forced = self._fastest if self.forced is not None else None
+        self._used.clear()
+        management.soft_empty_cache()
+        logging.warning(LOWERED, WORDS[self._fastest])
+        return True
+
+    @property
+    def words(self) -> str:
+        """What is done with the evaluations of a sampling, for the user."""
+        total = sum(self._used.values())
+        if len(self._used) == 1:
+            return f"steps {WORDS[next(iter(self._used))]}"
+        parts = (f"{count} {WORDS[level]}" for level, count in sorted(self._used.items()))
+        return f"of {total} steps {', '.join(parts)}" if total else ""
+
+    @property
+    def rounded(self) -> bool:
+        """Whether this sampling ran kernels of whose results a plain one may differ by rounding."""
+        return not self._exact and any(self._used[lv] for lv in (Level.RECORDED, Level.KEPT))
+
+    def __call__(
+        self, call: Call, x: Tensor, alone: Sequence[Call] = (), steady: bool = True
+    ) -> tuple[Tensor | None, ...]:
+        """`call(x)`, differentiable where a gradient is wanted.
+
+        alone:  for each output a call that gives it alone, where there are several.
+        steady: whether the weights stay the same from the call's beginning to its backward.
+        """
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return self.recomputer(call, x)
+        offload_streams_wait(x.device)
+        calls = [self._with_weights(each, steady) for each in (call, *alone)]
+        if self.sizes is None and self.forced is None and self._measures():
+            return self._measured(calls[0], x, calls[1:], steady)
+        return self._at(self._level(steady), calls[0], x, calls[1:])
+
+    def _with_weights(self, call: Call, steady: bool) -> Call:
+        def run(x: Tensor) -> tuple[Tensor | None, ...]:
+            self._weights.steady = steady
+            return call(x)
+
+        return run
+
+    def _measures(self) -> bool:
+        return self._wanted != "call" and self._fastest < Level.SPLIT
+
+    def _level(self, steady: bool) -> Level:
+        """Of the next evaluation."""
+        level = self._chosen()
+        if not steady:  # a record that waits would be read with other weights
+            level = {Level.RECORDED: Level.CALL, Level.KEPT: Level.NESTED}.get(level, level)
+        if not self._by_block and level in (Level.KEPT, Level.NESTED):
+            level = Level.CALL
+        return level
+
+    def _chosen(self) -> Level:
+        if self.forced is not None:
+            return self.forced
+        if self._wanted in ("recorded", "call") or self.sizes is None:
+            return max(Level.CALL if self._wanted == "call" else Level.RECORDED, self._fastest)
+        room, fastest = self._room, self._fastest
+        if self._wanted == "least":
+            room = min(room, max(LEAST, self.sizes.peak(Level.SPLIT)))
+        elif self._wanted == "blocks":
+            fastest = max(fastest, Level.KEPT)
+        chosen = plan(self.sizes, room, self._reserved, fastest)
+        last = sum(self._used.values()) >= self._expected - chosen.count
+        return chosen.fast if last and self._used[chosen.fast] < chosen.count else chosen.slow
+
+    def _at(self, level: Level, call: Call, x: Tensor, alone: Sequence[Call]):
+        self._used[level] += 1
+        if level >= Level.KEPT and self._by_block and self._blocks is None:
+            self._observed(call, x)
+        if level in (Level.RECORDED, Level.KEPT):
+            with own_kernels(), self._switched(level is Level.KEPT):
+                return self.recomputer.record(call, x)[0]
+        if level is Level.CALL:
+            return self.recomputer(call, x)
+        alone = [self._blockwise(each) for each in alone] if level is Level.SPLIT else ()
+        return self.recomputer(self._blockwise(call), x, alone=alone if len(alone) > 1 else ())
+
+    def _blockwise(self, call: Call) -> Call:
+        def run(x: Tensor) -> tuple[Tensor | None, ...]:
+            with self._switched(True):
+                return call(x)
+
+        return run
+
+    def _switched(self, active: bool, measuring: bool = False) -> AbstractContextManager:
+        if self._blocks is None:
+            return nullcontext()
+        return self._blocks.switched(active and self._by_block, measuring)
+
+    def _observed(
+        self, call: Call, x: Tensor
+    ) -> tuple[tuple, Callable[[], AbstractContextManager]]:
+        """A plain evaluation, which shows the blocks, and how to go on from before it."""
+        again = self.recomputer.remember() if self.recomputer.remember else nullcontext
+        with torch.no_grad(), calls_noted(self.networks) as called:
+            outputs = call(x.detach().clone())
+        if self._blocks is None:
+            found = [block for network in self.networks for block in find_blocks(network, called)]
+            options = {**self._common, "remember": self._moment, "differs": self._not_by_block}
+            self._blocks = self._stack.enter_context(by_block(found, **options))
+            self._blocks.active = False
+        return outputs, again
+
+    def _measured(self, call: Call, x: Tensor, alone: Sequence[Call], steady: bool):
+        """The first evaluation: plain, then with a graph, to see what it keeps and rounds."""
+        plain, again = self._observed(call, x)
+        with again(), own_kernels(), self._switched(True, measuring=True):
+            outputs, ledger = self.recomputer.record(call, x)
+        blocks = self._blocks
+        assert blocks is not None and ledger is not None
+        self.recomputer.remedies.update(*(block.recomputer.remedies for block in blocks.all))
+        kept, each = ledger.bytes, blocks.sizes
+        self.sizes = Sizes(kept + sum(each), kept, max(each, default=0), len(alone))
+        self._exact = all(torch.equal(a, b) for a, b in zip(plain, outputs, strict=True))
+        level = self._level(steady)
+        if level in (Level.RECORDED, Level.KEPT):
+            self._used[level] += 1
+            return outputs
+        del outputs
+        first = [plain]
+        return self._at(level, lambda given: first.pop() if first else call(given), x, alone)
+
+    def _not_by_block(self, off: float) -> None:
+        logging.warning(NOT_BY_BLOCK, off)
+        self._by_block = False
+
+
+def _casts(module: nn.Module) -> bool:
+    """Whether a layer's weights may be made for each product anew."""
+    functions = (getattr(module, f"{name}_function", ()) for name in ("weight", "bias"))
+    return bool(getattr(module, "comfy_cast_weights", False) or any(map(len, functions)))
+
+
+def block_moment(patcher, device: torch.device) -> Remember:
+    """What a block's evaluation depends on beside its arguments: generators and hooked weights."""
+    generators = None if device.type == "cpu" else getattr(torch, device.type, None)
+
+    def states() -> tuple:
+        return torch.get_rng_state(), generators.get_rng_state(device) if generators else None
+
+    def put(then: tuple) -> None:
+        torch.set_rng_state(then[0])
+        if generators:
+            generators.set_rng_state(then[1], device)
+
+    def moment() -> Callable[[], AbstractContextManager]:
+        then, hooks = states(), getattr(patcher, "current_hooks", None)
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            present = states()
+            put(then)
+            if getattr(patcher, "current_hooks", None) != hooks:
+                with torch.no_grad():
+                    patcher.apply_hooks(hooks=hooks)
+            try:
+                yield
+            finally:
+                put(present)
+
+        return again
+
+    return moment

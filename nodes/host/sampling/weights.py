@@ -1,0 +1,152 @@
+"""Weights that come and go: cast or streamed for one product, and fetched again in backward.
+
+ComfyUI keeps weights in eight bits, in ordinary memory or packed (GGUF), and makes of them what one
+layer needs, in newer versions in a buffer that the next layer overwrites. Autograd would keep all
+of these, or worse, read what the buffer holds by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import comfy.model_management as management
+import comfy.ops
+import torch
+from torch import Tensor, nn
+
+from ....dno.autograd.saved import storage
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """What was made for a layer's product: weight and bias, where they are not the layer's own.
+
+    make:   makes them again: weight, bias and what the host needs back.
+    scaled: the shape of a weight that the layer multiplies by its scale first (scaled fp8).
+    """
+
+    layer: nn.Module
+    made: tuple[Tensor | None, ...]
+    make: Callable[[], tuple]
+    scaled: torch.Size | None = None
+
+
+class Weights:
+    """Knows of a saved tensor whether it is a weight that was made for one product.
+
+    steady: whether what these are made of stays the same until backward.
+    """
+
+    def __init__(self) -> None:
+        self.steady = True
+        self._last: _Cast | None = None
+
+    @contextmanager
+    def watched(self, networks: Iterable[nn.Module]) -> Iterator[None]:
+        """Within, layers tell what they are given, by ComfyUI or by a method of their own class."""
+        cast, back = comfy.ops.cast_bias_weight, getattr(comfy.ops, "uncast_bias_weight", None)
+        own = [m for n in networks for m in n.modules() if hasattr(type(m), "cast_bias_weight")]
+        comfy.ops.cast_bias_weight = self._noting(cast)
+        if back is not None:
+            comfy.ops.uncast_bias_weight = self._forgetting(back)
+        for layer in own:  # GGUF's
+            layer.cast_bias_weight = self._noting_own(layer, layer.cast_bias_weight)
+        try:
+            yield
+        finally:
+            self._last = None
+            comfy.ops.cast_bias_weight = cast
+            if back is not None:
+                comfy.ops.uncast_bias_weight = back
+            for layer in own:
+                vars(layer).pop("cast_bias_weight", None)
+
+    def again(self, tensor: Tensor) -> Callable[[], Tensor] | None:
+        """What fetches a saved tensor again, if it is what a layer was given for its product."""
+        last = self._last
+        if last is None or not self.steady:
+            return None
+        for place, made in enumerate(last.made):
+            if made is not None and storage(made) and storage(made) == storage(tensor):
+                return _Fetch(last, place, tensor, made.storage_offset())
+        if last.scaled and tensor.shape in (last.scaled, last.scaled[::-1]):
+            return _Fetch(last, 0, tensor, 0, scaled=True)
+        return None
+
+    def _noting(self, cast: Callable) -> Callable:
+        def cast_bias_weight(layer, input=None, *others, **named):
+            given = cast(layer, input, *others, **named)
+            if torch.is_grad_enabled():
+                like, scaled = _like(input), None
+                if getattr(layer, "scale_weight", None) is not None and input is not None:
+                    scaled = given[0].shape if given[0].numel() < input.numel() else None
+                self._note(layer, given, lambda: cast(layer, like, *others, **named), scaled)
+            return given
+
+        return cast_bias_weight
+
+    def _noting_own(self, layer: nn.Module, cast: Callable) -> Callable:
+        def cast_bias_weight(input=None, *others, **named):
+            given = cast(input, *others, **named)
+            if torch.is_grad_enabled():
+                like = _like(input)
+                self._note(layer, given, lambda: cast(like, *others, **named))
+            return given
+
+        return cast_bias_weight
+
+    def _forgetting(self, back: Callable) -> Callable:
+        def uncast_bias_weight(*arguments, **named):
+            self._last = None
+            return back(*arguments, **named)
+
+        return uncast_bias_weight
+
+    def _note(self, layer, given: tuple, make: Callable[[], tuple], scaled=None) -> None:
+        held = {storage(p) for p in (layer.weight, layer.bias) if p is not None}
+        made = tuple(t if t is not None and storage(t) not in held else None for t in given[:2])
+        found = scaled or any(tensor is not None for tensor in made)
+        self._last = _Cast(layer, made, make, scaled) if found else None
+
+
+class _Fetch:
+    """Makes a layer's weight or bias again, as autograd had saved it."""
+
+    def __init__(self, cast: _Cast, place: int, saved: Tensor, offset: int, scaled: bool = False):
+        self._layer, self._make, self._place = cast.layer, cast.make, place
+        self._scaled = scaled
+        self._view = saved.size(), saved.stride(), saved.storage_offset() - offset
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        given = self._make()
+        tensor = given[self._place]
+        scale = self._layer.scale_weight.to(tensor) if self._scaled else None
+        # Memory of its own: a buffer goes to the next layer.
+        tensor = tensor.clone() if scale is None else tensor * scale
+        if len(given) > 2:
+            comfy.ops.uncast_bias_weight(self._layer, *given)
+        return tensor.as_strided(*self._view)
+
+
+def _like(input: Tensor | None) -> Tensor | None:
+    """An empty tensor that asks for the same cast as `input`."""
+    if input is None:
+        return None
+    params = getattr(input, "_layout_params", None)
+    dtype = params["orig_dtype"] if params else input.dtype
+    return torch.empty(0, dtype=dtype, device=input.device)
+
+
+def offload_streams_wait(device: torch.device) -> None:
+    """Hold the streams that fetch weights until all that is queued has been computed.
+
+    ComfyUI lets them run ahead, as in inference a weight is read once, soon after it was fetched.
+    Backward reads late what was fetched early, and a new fetch may be given the same memory.
+    """
+    present = management.current_stream(device) if hasattr(management, "current_stream") else None
+    streams = getattr(management, "STREAMS", {}).get(device, ()) if present is not None else ()
+    for stream in streams:
+        stream.wait_stream(present)
