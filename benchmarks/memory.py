@@ -25,11 +25,11 @@ from tools import inside  # noqa: E402
 
 ATTENTION = "--use-pytorch-cross-attention"  # as on a GPU
 RESERVE = 1.0  # GB: the driver's context, and what ComfyUI keeps free
-TEXT = """What a climb holds beside the weights, in GB, counted by `memory.py` with a GPU's kernels; a kernel's
-own workspace and an allocator's losses are not in it. 1024 x 1024 unless said; with CFG (two
-prompts) where the model is used so; 16-bit computing. One evaluation of the network at a time:
+TEXT = """What a climb holds beside the weights, in GB, counted by `memory.py` with a GPU's kernels; their own
+workspace and an allocator's losses are not in it. 1024 x 1024 unless said; with CFG (two prompts)
+where the model is used so; 16-bit computing. One evaluation of the network at a time:
 
-- *whole*: the level `recorded`, which keeps this much for every step; or `call`, one step at a time;
+- *whole*: the level `recorded`, which keeps this much for every step, or `call`, one at a time;
 - *blocks*: each block keeps its inputs (*a step*: what waits for backward if all steps do so,
   4 T F become 3 T F), and one block at a time its activations;
 - *least*: one prompt after the other, here with 8-bit weights, cast for each product: what streamed
@@ -157,11 +157,8 @@ def target_row(target: Target, network: dict[str, float], decoder: float) -> str
 
 
 def row(*cells: object) -> str:
-    return (
-        "| "
-        + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells)
-        + " |"
-    )
+    texts = [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells]
+    return f"| {' | '.join(texts)} |"
 
 
 def decoder_row(name: str) -> str:
