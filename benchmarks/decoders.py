@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 GB = 2**30
 PROBE = 64  # pixels a side of the picture at which blocks are found, as the pack does
@@ -89,7 +90,8 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None) -> float:
 
     make, channels, scale = DECODERS[name]
     with no_contents(), torch.no_grad():
-        network = make().to(dtype or torch.bfloat16).requires_grad_(False)
+        with default_dtype(dtype or torch.bfloat16):
+            network = make().requires_grad_(False)
 
         def latent(pixels: int):
             shape = (1, *channels, pixels // scale, pixels // scale)
@@ -102,6 +104,19 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None) -> float:
             _pull(network, z)
     gc.collect()
     return counted.peak / GB
+
+
+@contextmanager
+def default_dtype(dtype) -> Iterator[None]:
+    """Within, modules are made in `dtype`; tensors without contents cannot be moved to it."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _pull(network, z) -> None:

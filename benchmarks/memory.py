@@ -25,7 +25,8 @@ from tools import inside  # noqa: E402
 
 ATTENTION = "--use-pytorch-cross-attention"  # as on a GPU
 RESERVE = 1.0  # GB: the driver's context, and what ComfyUI keeps free
-TEXT = """What a climb holds beside the weights, in GB, counted by `memory.py` with a GPU's kernels; their own
+TEXT = """\
+What a climb holds beside the weights, in GB, counted by `memory.py` with a GPU's kernels; their own
 workspace and an allocator's losses are not in it. 1024 x 1024 unless said; with CFG (two prompts)
 where the model is used so; 16-bit computing. One evaluation of the network at a time:
 

@@ -200,6 +200,12 @@ class Backend(types.ModuleType):
     def manual_seed_all(self, seed: int) -> None:
         """Its numbers come from the CPU's generator, which is seeded by itself."""
 
+    def get_rng_state(self, device=None) -> Tensor:
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state: Tensor, device=None) -> None:
+        torch.set_rng_state(state)
+
     def memory_stats(self, device=None) -> dict[str, int]:
         return dict.fromkeys(
             ("active_bytes.all.current", "reserved_bytes.all.current"), MEMORY.used
