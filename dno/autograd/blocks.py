@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .arguments import Nested, write
-from .recompute import HiddenInputError, Recomputer
+from .graph import HiddenInputError
+from .recompute import Recomputer
 
 
 @contextmanager

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .fingerprint import fingerprint, gap, rounding
-from .ordinary import OrdinaryArguments
-from .saved import OVERWRITTEN, Again, Ledger, saved_on, storage, writes_allowed
+from .graph import gradients_of, insist_on_known, sum_of, unrelated
+from .ordinary import OrdinaryArguments, ordinary_tensor
+from .saved import OVERWRITTEN, Again, Ledger, saved_on, writes_allowed
 
 Call = Callable[..., tuple[Tensor | None, ...]]
 Remember = Callable[[], Callable[[], AbstractContextManager]]
@@ -31,10 +32,6 @@ LEAF_WRITTEN = "a leaf Variable that requires grad"
 
 class GradientCutError(ValueError):
     """A call that was to be differentiated gave an output without a gradient."""
-
-
-class HiddenInputError(ValueError):
-    """A call depends on a tensor with a gradient that is not among its arguments."""
 
 
 @dataclass
@@ -100,7 +97,8 @@ class Recomputer:
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return call(*tensors)
         again = self.remember() if self.remember else nullcontext
-        return _Recompute.apply(self, _Run(call, alone, again), *tensors)
+        kept = [ordinary_tensor(tensor) for tensor in tensors]
+        return _Recompute.apply(self, _Run(call, alone, again), *kept)
 
     @contextmanager
     def graph(self, watched: bool = False) -> Iterator[Ledger | None]:
@@ -136,7 +134,7 @@ class Recomputer:
         outputs = self._measured(run, tensors) if self.measuring else self._plain(run, tensors)
         if self.differs:
             run.print = fingerprint(outputs)
-        return _unrelated(outputs, tensors)
+        return unrelated(outputs, tensors)
 
     def _plain(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         given = self._given(tensors)
@@ -145,7 +143,7 @@ class Recomputer:
         written = frozenset(i for i, t in enumerate(given) if t._version != versions[i])
         if self._written is None:
             self._written = written
-        elif not written <= self._written:
+        elif self.complete and not written <= self._written:
             self._written |= written
             raise RuntimeError(f"An input needed for the gradient was {OVERWRITTEN}.")
         return outputs
@@ -169,19 +167,11 @@ class Recomputer:
 
     def _given(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What the call is given: copies where it may write to what is kept."""
-        return [t.clone() if self._copied(place, t) else t for place, t in enumerate(tensors)]
+        return [t.clone() if self._copied(place) else t for place, t in enumerate(tensors)]
 
-    def _copied(self, place: int, tensor: Tensor) -> bool:
-        known = self.complete and self._written is not None and not tensor.is_inference()
-        return not known or place in self._written
-
-    def _note_writes(self, places: Iterator[int]) -> None:
-        written = frozenset(places)
-        if self._written is None:
-            self._written = written
-        elif not written <= self._written:
-            self._written |= written
-            raise RuntimeError(f"An input needed for the gradient was {OVERWRITTEN}.")
+    def _copied(self, place: int) -> bool:
+        """A whole call's inputs are few: they are copied each time, whatever was seen before."""
+        return not self.complete or self._written is None or place in self._written
 
     def pull(
         self, run: _Run, tensors: Sequence[Tensor], wanted: Sequence[bool], gradients
@@ -195,7 +185,7 @@ class Recomputer:
             if gradient is not None:
                 prints = run.print and run.print[place : place + 1]
                 one = (run, run.alone[place], prints, tensors, wanted, (gradient,))
-                total = [_sum(*pair) for pair in zip(total, self._cured(*one), strict=True)]
+                total = [sum_of(*pair) for pair in zip(total, self._cured(*one), strict=True)]
         return total
 
     def _cured(self, run: _Run, call: Call, prints, *pulled) -> list[Tensor | None]:
@@ -237,7 +227,9 @@ class Recomputer:
                 raise GradientCutError(
                     "The model cannot be differentiated: its output has lost the gradient."
                 )
-            found = _gradients(outputs, [leaf for leaf in leaves if leaf.requires_grad], gradients)
+            found = gradients_of(
+                outputs, [leaf for leaf in leaves if leaf.requires_grad], gradients
+            )
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
     def _compare(self, outputs, prints) -> None:
@@ -260,51 +252,3 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx, *gradients):
         wanted = ctx.needs_input_grad[2:]
         return None, None, *ctx.recomputer.pull(ctx.run, ctx.saved_tensors, wanted, gradients)
-
-
-def insist_on_known(outputs: Sequence[Tensor | None], leaves: Sequence[Tensor]) -> None:
-    """Raise HiddenInputError if the outputs' graph reaches beyond the leaves."""
-    ours = {id(leaf) for leaf in leaves}
-    nodes = [o.grad_fn for o in outputs if o is not None and o.grad_fn is not None]
-    seen = set(nodes)
-    while nodes:
-        node = nodes.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in ours:
-            raise HiddenInputError(
-                "A block of the network depends on a tensor that is not among its arguments."
-            )
-        new = {following for following, _ in node.next_functions if following} - seen
-        seen |= new
-        nodes += new
-
-
-def _gradients(outputs, leaves: Sequence[Tensor], gradients) -> Iterator[Tensor | None]:
-    pairs = [
-        (output, gradient)
-        for output, gradient in zip(outputs, gradients, strict=True)
-        if gradient is not None and output.requires_grad
-    ]
-    if not pairs:
-        return iter([None] * len(leaves))
-    pulled, given = zip(*pairs, strict=True)
-    return iter(torch.autograd.grad(pulled, leaves, given, allow_unused=True))
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
-
-
-def _unrelated(outputs, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-    """Outputs that share nothing with the inputs that are kept, and may be written to later."""
-    seen = {storage(tensor) for tensor in inputs}
-    named: set[int] = set()
-    free = []
-    for output in outputs:
-        if output is not None and storage(output) in seen:
-            output = output.clone()
-        elif output is not None and (output._is_view() or id(output) in named):
-            output = output.data  # a view made in here could not be written to in place
-        named.add(id(output))
-        free.append(output)
-    return tuple(free)

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ComfyUI_DNO.dno.autograd.blocks import by_block
-from ComfyUI_DNO.dno.autograd.recompute import HiddenInputError, Recomputer
+from ComfyUI_DNO.dno.autograd.graph import HiddenInputError
+from ComfyUI_DNO.dno.autograd.recompute import Recomputer
 
 
 @dataclass
