@@ -89,12 +89,12 @@ def no_contents() -> Iterator[None]:
     """Within, tensors have shapes and storages but no numbers, and are told apart by storage."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from ComfyUI_DNO.dno.autograd import profile, saved
+    from ComfyUI_DNO.dno.autograd import saved
 
     before = saved.address
     try:
-        saved.address = profile.address = lambda tensor: tensor.untyped_storage()._cdata
+        saved.address = lambda tensor: tensor.untyped_storage()._cdata
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
-        saved.address = profile.address = before
+        saved.address = before

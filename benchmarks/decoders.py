@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
 
 GB = 2**30
 PROBE = 64  # pixels a side of the picture at which blocks are found, as the pack does
@@ -130,9 +131,8 @@ def _pull(network, z) -> None:
 def _blocks(network, probe):
     import torch
 
-    from ComfyUI_DNO.dno.autograd import saved
+    from ComfyUI_DNO.dno.autograd import profile, saved
     from ComfyUI_DNO.dno.autograd.blocks import by_block
-    from ComfyUI_DNO.dno.autograd.profile import profile
     from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
 
     resident = frozenset(saved.address(weight) for weight in network.parameters())
@@ -140,5 +140,6 @@ def _blocks(network, probe):
     def run():
         return network.decode(probe.clone().requires_grad_())
 
-    with torch.enable_grad(), single_frame(network):
-        return by_block(profile(network, run, resident).blocks())
+    apart = patch.object(profile, "address", saved.address)
+    with torch.enable_grad(), single_frame(network), apart:
+        return by_block(profile.profile(network, run, resident).blocks())

@@ -18,7 +18,7 @@ class Count:
     kept: float
 
 
-def build(model, dtype, cast=None):
+def build(model, dtype, cast=None, device=None):
     """ComfyUI's own model of that configuration; weights of `dtype`, computing in `cast`."""
     import comfy.supported_models
     import torch
@@ -26,7 +26,7 @@ def build(model, dtype, cast=None):
     config = getattr(comfy.supported_models, model.family)(dict(model.config))
     config.unet_config.update(model.config)
     config.set_inference_dtype(dtype, cast)
-    made = config.get_model({}, device=torch.device("cpu"))
+    made = config.get_model({}, device=device or torch.device("cpu"))
     return made.requires_grad_(False)
 
 

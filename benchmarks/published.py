@@ -178,7 +178,8 @@ class Published:
     """A model: its class in comfy.supported_models, its configuration, and what it is given.
 
     text:   tokens and width of the prompt's embedding.
-    pooled: width of the pooled embedding as the network gets it, 0 for none.
+    pooled: width of the pooled embedding as the network gets it, 0 for none; `pooled_in` as the
+            text encoder gives it, where that is another.
     video:  whether latents have a frame axis.
     cfg:    whether its usual use evaluates a negative prompt as well.
     half:   the 16-bit format that it is used in.
@@ -189,6 +190,7 @@ class Published:
     text: tuple[int, int]
     channels: int = 16
     pooled: int = 0
+    pooled_in: int = 0
     guidance: bool = False
     video: bool = False
     cfg: bool = True
@@ -207,7 +209,7 @@ class Published:
 
 MODELS = {
     "SD1.5": Published("SD15", SD15, (77, 768), 4, half="float16"),
-    "SDXL": Published("SDXL", SDXL, (77, 2048), 4, pooled=2816, half="float16"),
+    "SDXL": Published("SDXL", SDXL, (77, 2048), 4, pooled=2816, pooled_in=1280, half="float16"),
     "SD3.5-medium": Published("SD3", SD35_MEDIUM, (154, 4096), pooled=2048),
     "SD3.5-large": Published("SD3", SD35_LARGE, (154, 4096), pooled=2048),
     "Lumina2": Published("Lumina2", LUMINA, (128, 2304), more={"num_tokens": 128}),

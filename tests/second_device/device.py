@@ -27,11 +27,14 @@ INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_
 
 
 class Memory:
-    """The device's memory in bytes: what is in use, the peak since `restart`, and the budget."""
+    """The device's memory in bytes: what is in use, the peak since `restart`, and the budget.
+
+    refused: how often memory ran out.
+    """
 
     def __init__(self) -> None:
         self.budget = 2**34
-        self.used = self.peak = 0
+        self.used = self.peak = self.refused = 0
         self._sizes: dict[int, int] = {}
 
     def restart(self) -> None:
@@ -44,6 +47,7 @@ class Memory:
         if key in self._sizes:
             return
         if self.used + size > self.budget:
+            self.refused += 1
             raise torch.OutOfMemoryError(
                 f"{NAME} out of memory. Tried to allocate {size} bytes, "
                 f"{self.budget - self.used} of {self.budget} are free."
