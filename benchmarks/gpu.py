@@ -36,6 +36,8 @@ HEAD = """\
 |---|---|---|---|---|---|---|---|"""
 TINY = {
     "SD1.5": MODELS["SD1.5"].small(
+        (7, 16),
+        context_dim=16,
         model_channels=32,
         num_res_blocks=[1, 1],
         channel_mult=[1, 2],
@@ -44,6 +46,8 @@ TINY = {
         transformer_depth_output=[1, 1, 1, 1],
     ),
     "Flux.1-dev": MODELS["Flux.1-dev"].small(
+        (7, 32),
+        context_in_dim=32,
         hidden_size=96,
         num_heads=2,
         axes_dim=[8, 20, 20],

@@ -202,9 +202,9 @@ class Published:
         time = ((frames - 1) // 4 + 1,) if self.video else ()
         return (self.channels, *time, height // 8, width // 8)
 
-    def small(self, **changes) -> Published:
+    def small(self, text: tuple[int, int] | None = None, **changes) -> Published:
         """The same kind of model in another size."""
-        return replace(self, config={**self.config, **changes})
+        return replace(self, text=text or self.text, config={**self.config, **changes})
 
 
 MODELS = {

@@ -29,8 +29,8 @@ def test_every_level_in_every_precision(table):
 
 def test_what_is_counted_is_what_is_taken(table):
     for row in table:
-        if row["weights"] == "fp32":
-            assert 0.85 < float(row["peak / counted"]) < 1.6, row
+        if row["level"] in ("recorded", "call") and row["weights"] == "fp32":
+            assert 0.9 < float(row["peak / counted"]) < 1.25, row
 
 
 def test_gradients_are_the_slopes(table):

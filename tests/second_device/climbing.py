@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import comfy.model_management as management
 import torch
@@ -66,11 +65,6 @@ def climb(
     )
     latent, history, *_ = node.args
     return latent["samples"], history
-
-
-def levels_of_memory() -> bool:
-    """Whether this pack knows levels of memory between recording and recomputing a whole call."""
-    return find_spec("ComfyUI_DNO.nodes.host.sampling.levels") is not None
 
 
 @contextmanager

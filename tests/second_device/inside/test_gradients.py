@@ -6,7 +6,7 @@ import pytest
 from ...support import families
 from ...support.families import FAMILIES, build
 from ...support.family_probe import Probe, difference, sample
-from ..climbing import levels_of_memory, on_the_cpu
+from ..climbing import on_the_cpu
 from ..streaming import one_buffer
 
 IN_PLACE = ["Flux", "HunyuanVideo"]  # these write into tensors that autograd saved
@@ -40,9 +40,6 @@ def test_weights_on_the_device(name, on_cpu):
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.xfail(
-    not levels_of_memory(), reason="weights that were cast are kept for backward", strict=True
-)
 def test_weights_streamed_through_one_buffer(name, on_cpu, monkeypatch):
     """As with --novram in a ComfyUI with dynamic VRAM: what is kept of a weight is soon NaN."""
     monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
