@@ -33,7 +33,7 @@ PINS = {
 }
 PYTHONS = ((3, 10), (3, 14))  # with packages of the pinned torch
 OLDEST = (0, 3, 75)  # ComfyUI
-DOWNLOAD, DISK = (4.3, 8) if sys.platform == "linux" else (0.6, 3)  # GB
+DOWNLOAD, DISK = (3.7, 8) if sys.platform == "linux" else (0.6, 3)  # GB
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "ComfyUI-DNO"
