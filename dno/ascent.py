@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,28 +64,28 @@ def ascend(
     gradient, optimizer = gradient or Exact(), optimizer or Adam()
     problem = Problem(render, decode, objective)
     update: Step | None = None
-    for step in range(iterations + 1):
-        climb = step < iterations
-        evaluated = gradient.evaluate(problem, noise, step, climb)
-        with sharing():  # a regularizer and its indicator read the same numbers
-            with torch.set_grad_enabled(climb):
-                regularization, regularizers = objective.regularization(noise)
-            iterate = _iterate(step, evaluated, regularization, regularizers, objective, noise)
-        yield iterate
-        if not climb:
-            return
-        gradients = _gradients(evaluated, regularization, noise, step)
-        del (
-            iterate,
-            evaluated,
-            regularization,
-        )  # the graphs are spent: free them before the next render
-        _clip_per_image(gradients, clip)
-        update = update or optimizer.start(noise.leaves(), learning_rate)
-        update(gradients)
+    try:
+        for step in range(iterations + 1):
+            climb = step < iterations
+            evaluated = gradient.evaluate(problem, noise, step, climb)
+            with sharing():  # a regularizer and its indicator read the same numbers
+                with torch.set_grad_enabled(climb):
+                    regularization, regularizers = objective.regularization(noise)
+                every = (evaluated, regularization, regularizers, objective, noise)
+                iterate = iterate_of(step, *every)
+            yield iterate
+            if not climb:
+                break
+            pull = partial(_clipped, evaluated, regularization, noise, step, clip)
+            del evaluated, regularization, regularizers, every
+            update = update or optimizer.start(noise.leaves(), learning_rate)
+            update(pull, iterate.objective)
+            del pull  # the graphs are spent: free them before the next render
+    finally:
+        getattr(update, "close", lambda: None)()
 
 
-def _iterate(
+def iterate_of(
     step: int,
     evaluated: Evaluated,
     regularization: Tensor,
@@ -92,6 +93,7 @@ def _iterate(
     objective: Objective,
     noise: Noise,
 ) -> Iterate:
+    """What an evaluation and the regularizers' score of its noise make; checked."""
     terms = {**evaluated.terms, **{name: term.detach() for name, term in regularizers.items()}}
     for name, term in terms.items():
         check_finite(term, step, f"term {name!r}")
@@ -101,6 +103,15 @@ def _iterate(
     return Iterate(
         step, total, evaluated.reward, terms, indicators, evaluated.latent, evaluated.image, noise
     )
+
+
+@torch.enable_grad()
+def _clipped(
+    evaluated: Evaluated, regularization: Tensor, noise: Noise, step: int, clip: float
+) -> list[Tensor]:
+    gradients = _gradients(evaluated, regularization, noise, step)
+    _clip_per_image(gradients, clip)
+    return gradients
 
 
 def _gradients(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import comfy.samplers
 from comfy_api.latest import io
 
+from .plan import EFFORTS
 from .schema import (
     GradientSocket,
     OptimizerSocket,
@@ -30,12 +31,12 @@ def how_it_climbs() -> list[io.Input]:
     return [
         io.Int.Input(
             "iterations",
-            default=30,
-            min=0,
+            default=-1,
+            min=-1,
             max=10000,
             tooltip=(
-                "How often the noise is improved. 0 gives KSampler's picture. One costs about "
-                "three samplings."
+                "-1: as effort says. 0 gives KSampler's picture. Above: the noise climbs so often "
+                "by its exact gradient, whatever the effort; one costs about three samplings."
             ),
         ),
         io.Float.Input(
@@ -46,8 +47,8 @@ def how_it_climbs() -> list[io.Input]:
             step=0.001,
             round=False,
             tooltip=(
-                "How far the noise moves per iteration. Higher is faster and strays further "
-                "from the first picture."
+                "How far the noise moves per iteration, where iterations or an optimizer are set. "
+                "Higher is faster and strays further from the first picture."
             ),
         ),
     ]
@@ -91,6 +92,22 @@ def extras() -> list[io.Input]:
             ),
         ),
     ]
+
+
+def how_much() -> io.Input:
+    """Behind all other widgets: workflows of before have no value for it, and set iterations."""
+    return io.Combo.Input(
+        "effort",
+        options=list(EFFORTS),
+        default="fast",
+        optional=True,
+        tooltip=(
+            "one pass: 1 sampling, its noise steered while it is drawn. fast: 6 samplings, any "
+            "model. thorough: fast, then up to 9 exact turns, about 30 samplings. paper: 50 exact "
+            "iterations, about 150. Iterations, an optimizer, a preset or a steering node override "
+            "it."
+        ),
+    )
 
 
 def like_ksampler(tooltips: Mapping[str, str] | None = None) -> list[io.Input]:

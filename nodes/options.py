@@ -9,16 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from torch import Tensor
+
 from ..dno.declared import Declared
 from ..dno.estimate import Estimated
-from ..dno.fields import Choice, Range, Switch
+from ..dno.fields import Choice, Hidden, Mask, Range, Switch
 from ..dno.noise import SCOPES
 from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
+from ..dno.parts import Part
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
 from .host.sampling.climb import Settings
 from .host.sampling.levels import MEMORY
+from .plan import Plan
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket
+
+DIFFERENTIATED = {
+    "all": "all",
+    "first step": "first",
+    "last step": "last 1",
+    "last 2 steps": "last 2",
+    "last 4 steps": "last 4",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,33 @@ class Options(Declared):
             "sampling. 1 starts from the seed.",
         ),
     ] = 1
+    differentiated: Annotated[
+        str,
+        Choice(
+            tuple(DIFFERENTIATED),
+            help="The steps whose network is differentiated by a climb; the sampler's own "
+            "arithmetic always is. Fewer are cheaper and less exact: SDO uses the first, "
+            "truncation the last ones.",
+            optional=True,
+        ),
+    ] = "all"
+    frequencies: Annotated[
+        float,
+        Range(
+            0.01,
+            1.0,
+            0.01,
+            help="The share of the noise's frequencies that may change, the lowest first: below 1 "
+            "layout and colour move and details stay.",
+            optional=True,
+        ),
+    ] = 1.0
+    mask: Annotated[
+        Tensor | None, Mask(help="Where the noise may change; the rest keeps the seed's.")
+    ] = None
+    plan: Annotated[
+        Plan | None, Hidden(help="What a preset or a steering node set instead of the effort.")
+    ] = None
 
     def settings(
         self,
@@ -105,6 +144,8 @@ class Options(Declared):
             gradient=gradient,
             stopping=tuple(rules),
             memory=self.memory,
+            part=Part(self.mask, self.frequencies),
+            carried=DIFFERENTIATED[self.differentiated],
         )
 
 

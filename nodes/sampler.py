@@ -13,8 +13,9 @@ from .host.sampling.aligner import Aligner
 from .host.sampling.climb import Settings
 from .host.sampling.job import Job, check_vae, handed_on, objective, prepare, with_samples
 from .host.sampling.replay import FixedNoise, Replay
-from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
+from .inputs import extras, how_it_climbs, how_much, like_ksampler, what_climbs
 from .options import Options
+from .plan import planned
 from .schema import CATEGORY, NOTED, HistorySocket, schema
 
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
@@ -34,7 +35,7 @@ class DNOSampler(io.ComfyNode):
             category=CATEGORY,
             description=" ".join((cls.__doc__ or "").split()),
             search_aliases=["direct noise optimization", "reward", "align", "KSampler"],
-            inputs=[*like_ksampler(), *how_it_climbs(), *extras()],
+            inputs=[*like_ksampler(), *how_it_climbs(), *extras(), how_much()],
             hidden=list(NOTED),
             outputs=[
                 io.Latent.Output(
@@ -78,10 +79,14 @@ class DNOSampler(io.ComfyNode):
         optimizer=None,
         options=None,
         gradient=None,
+        effort="fast",
     ) -> io.NodeOutput:
         metadata.begin(cls.hidden)
+        settings, regularizer = planned(
+            options or Options(),
+            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
+        )
         wanted = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         job = prepare(
             model,
             positive,
@@ -140,6 +145,7 @@ class DNOSamplerCustom(io.ComfyNode):
                 *what_climbs(),
                 *how_it_climbs(),
                 *extras(),
+                how_much(),
             ],
             hidden=list(NOTED),
             outputs=[
@@ -161,10 +167,14 @@ class DNOSamplerCustom(io.ComfyNode):
         optimizer=None,
         options=None,
         gradient=None,
+        effort="fast",
     ) -> io.NodeOutput:
         metadata.begin(cls.hidden)
+        settings, regularizer = planned(
+            options or Options(),
+            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
+        )
         climbed = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..dno.fields import Range
 from ..dno.noise import Noise
 from ..dno.objective import Regularizer
+from ..dno.rings import as_channels, ring_power, rings
 
 _SCALE = 10.0
 
@@ -73,27 +73,7 @@ class Spectrum(Regularizer):
 def _deviations(noise: Noise) -> Iterator[Tensor]:
     """s of each optimised tensor, (B,channels,rings), in fp32 or better."""
     for leaf in noise.leaves():
-        channels = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-        channels = channels.reshape(leaf.shape[0], -1, *leaf.shape[-2:])
-        average, spread = _rings(*leaf.shape[-2:])
-        power = torch.fft.rfft2(channels, norm="ortho").abs().square().flatten(2)
-        yield (power @ average.to(power) - 1) / spread.to(power)
-
-
-@lru_cache(maxsize=8)
-def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(H (W/2+1), rings) weights that average rfft2's coefficients, and sqrt(2/N) of each ring.
-
-    A matrix product, because a scatter's order of summation changes from run to run on a GPU.
-    """
-    with torch.inference_mode(False):
-        y = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
-        x = torch.fft.rfftfreq(width, dtype=torch.float64)
-        ring = (torch.hypot(y, x) * max(height, width)).round().long().flatten()
-        mirrored = (torch.arange(len(x)) > 0) & (2 * torch.arange(len(x)) < width)
-        copies = (1 + mirrored.double()).expand(height, -1).flatten()
-        members = torch.zeros(len(ring), int(ring.max()) + 1, dtype=torch.float64)
-        members[torch.arange(len(ring)), ring] = copies
-        members = members[:, members.sum(0) > 0]
-        size = members.sum(0)
-        return (members / size).float(), (2 / size).sqrt().float()
+        channels = as_channels(leaf)
+        size = channels.shape[-2:]
+        power = ring_power(torch.fft.rfft2(channels, norm="ortho"), size)
+        yield (power - 1) / rings(*size)[1].to(power)

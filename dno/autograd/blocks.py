@@ -7,7 +7,7 @@ nesting of tuples, lists, dicts and dataclasses, write into its inputs and into 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,17 +19,25 @@ from .recompute import Recomputer
 
 
 @contextmanager
-def by_block(modules: Iterable[nn.Module], **options) -> Iterator[Blocks]:
+def by_block(
+    modules: Iterable[nn.Module],
+    known: MutableMapping[nn.Module, Recomputer] | None = None,
+    **options,
+) -> Iterator[Blocks]:
     """Within, each of the modules is recomputed in backward; `options` are a Recomputer's.
 
     Where grad mode is off nothing changes. A module's `forward` is put back as it was, also where
     somebody had given that one instance a forward of its own.
+
+    known: the Recomputers of earlier times, with what they have learnt; new ones are added to it.
     """
-    blocks, before = Blocks(), []
+    blocks, before, known = Blocks(), [], {} if known is None else known
     try:
         for module in {id(module): module for module in modules}.values():
             before.append((module, vars(module).get("forward")))
-            block = Block(module, blocks, Recomputer(complete=True, **options))
+            if module not in known:
+                known[module] = Recomputer(complete=True, **options)
+            block = Block(module, blocks, known[module])
             blocks.all.append(block)
             module.forward = block
         yield blocks

@@ -17,6 +17,7 @@ from .. import metadata
 from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder
+from ..picture.directions import Directions
 from ..progress import Progress
 from .climb import Climb, Climbed, Settings, tell_out_of_memory
 from .guards import refuse_cut_gradients, training_kernels
@@ -73,7 +74,8 @@ class Aligner(comfy.samplers.Sampler):
             stack.enter_context(torch.enable_grad())
             stack.enter_context(training_kernels())
             resident = stack.enter_context(ordinary_modules(modules))
-            stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
+            if self.settings.differentiates:
+                stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -94,24 +96,45 @@ class Aligner(comfy.samplers.Sampler):
         room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
         candidates = settings.best_of if settings.best_of > 1 else 0
-        progress = Progress(candidates + settings.iterations + 1, sampling.steps)
+        progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
         sampling.plan(progress.watch, settings.memory, decode.memory(sampling.noise.shape))
         try:
-            return Climb(sampling, decode, self.objective, settings, draw).run(progress)
+            directions = self._directions(decode, model_wrap, sampling.noise)
+            climb = Climb(sampling, decode, self.objective, settings, draw, directions)
+            return climb.run(progress)
         except management.OOM_EXCEPTION:
             tell_out_of_memory()
             raise
 
     def _loaded(self, model_wrap, noise: Tensor) -> list[torch.nn.Module]:
-        """Have everything loaded that a climb needs at once; the modules of it."""
+        """Have everything loaded that a run needs at once; the modules that gradients pass."""
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
-        judges = networks_in(self.objective)
+        judges, vaes = networks_in(self.objective), self._vaes()
         model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
         management.load_models_gpu(
-            [*patchers, self.vae.patcher, *(judge.patcher for judge in judges)],
+            [*patchers, *(vae.patcher for vae in vaes), *(judge.patcher for judge in judges)],
             # backward needs about three times what inference needs
-            memory_required=max(int(3 * model), decode.memory(noise.shape)),
+            memory_required=max(
+                int((3 if self.settings.differentiates else 1) * model), decode.memory(noise.shape)
+            ),
         )
-        found = [patcher.model for patcher in patchers] + [self.vae.first_stage_model, *judges]
+        found = [*(vae.first_stage_model for vae in vaes), *judges]
+        if self.settings.differentiates:  # who is only evaluated stays as it is: compiled and all
+            found = [patcher.model for patcher in patchers] + found
         return [module for module in found if isinstance(module, torch.nn.Module)]
+
+    def _vaes(self) -> list:
+        """The VAE, and the one that steering decodes with if that is another one."""
+        other = self.settings.directions_vae
+        return [self.vae] if other is None or other is self.vae else [self.vae, other]
+
+    def _directions(self, decode: Decoder, model_wrap, noise: Tensor) -> Directions:
+        inner, other = model_wrap.inner_model, self.settings.directions_vae
+        if other is not None:
+            check_vae(other, model_wrap.model_patcher)
+            return Directions("VAE", Decoder(other, inner.process_latent_out), True, None)
+        room = management.get_free_memory(noise.device) * DECODING_SHARE
+        roomy = decode.memory(noise.shape) < room
+        latent_format = model_wrap.model_patcher.get_model_object("latent_format")
+        return Directions(self.settings.directions, decode, roomy, latent_format)

@@ -66,6 +66,7 @@ class Sampling:
         # ddim draws the noise of the kept region by itself, as many images as there are.
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
         self.by_image = not (kept and self.denoise_mask is not None)
+        self._carried: Callable[[Tensor], bool] | None = None
 
     def from_origin(self, origin: Origin) -> Sampling:
         """The same sampling whose own draws come from elsewhere."""
@@ -125,6 +126,22 @@ class Sampling:
         free = management.get_free_memory(self.noise.device)
         self.levels.begin(memory, free, reserved, self.steps, watched)
 
+    def carry(self, which: str) -> None:
+        """Which evaluations of the network carry the gradient: "all", "first", "last N" steps.
+
+        The others are constants; the sampler's own arithmetic carries it always.
+        """
+        if which == "all":
+            self._carried = None
+        elif which == "first":
+            self._carried = lambda sigma: bool(
+                (sigma >= self.sigmas[0].to(sigma) * (1 - 1e-4)).all()
+            )
+        else:
+            count = min(int(which.split()[-1]), self.steps)
+            top = self.sigmas[self.steps - count] * (1 + 1e-4)
+            self._carried = lambda sigma: bool((sigma <= top.to(sigma)).all())
+
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
         return self._model.inner_model.memory_required(shape)
@@ -146,9 +163,10 @@ class Sampling:
         """Every evaluation of the network, ControlNet included, at its level of memory."""
 
         def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
-            with inside():
-                return tuple(executor(model, conds, x, timestep, model_options))
+            return tuple(executor(model, conds, x, timestep, model_options))
 
+        # Copies: what the sampler writes into, before or after, is nothing that a call has saved.
+        given, carried = x_in.clone(), self._carried is None or self._carried(timestep)
         def alone(index: int):
             only = [cond if index == other else None for other, cond in enumerate(conds)]
             return lambda x: (evaluate(x, only)[index],)
@@ -156,7 +174,9 @@ class Sampling:
         prompts = sum(cond is not None for cond in conds)
         split = [alone(index) for index in range(len(conds))] if prompts > 1 else []
         hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
-        return list(self.levels(evaluate, x_in, split, steady=not hooked))
+        with inside(), torch.set_grad_enabled(carried and torch.is_grad_enabled()):
+            outputs = self.levels(evaluate, given, split, steady=not hooked)
+        return [output.clone() for output in outputs]
 
     def _levels(self, model_wrap, resident: frozenset[int]) -> Levels:
         inner = model_wrap.inner_model

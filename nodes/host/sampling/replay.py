@@ -18,6 +18,10 @@ class FixedNoise:
     def __init__(self, initial: Tensor, seed: int):
         self._initial, self.seed = initial.cpu(), seed
 
+    @property
+    def initial(self) -> Tensor:
+        return self._initial
+
     def generate_noise(self, input_latent: dict) -> Tensor:
         shape = tuple(input_latent["samples"].shape)
         if shape[:1] + shape[-2:] != tuple(self._initial.shape[:1] + self._initial.shape[-2:]):
