@@ -6,6 +6,7 @@ from . import (
     best_seed,
     combine,
     history,
+    history_data,
     options,
     rank,
     regularizers,
@@ -23,5 +24,5 @@ class DNOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         metadata.listen()  # here, because ComfyUI 0.3 calls no on_load
         rewarding = (rewards, reward_models, regularizers, combine)
-        modules = (sampler, options, *rewarding, history, score, rank, best_seed)
+        modules = (sampler, options, *rewarding, history, history_data, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

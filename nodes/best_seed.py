@@ -88,6 +88,17 @@ class Trials:
         ]
         return drawn(sheet(tiles, len(self.scores) - len(tiles)))
 
+    def told(self, steps: int) -> dict[str, object]:
+        """For programs: the run as DNO History Data tells it, a seed in an iteration's place."""
+        count = range(len(self.scores))
+        return {
+            "step": list(count),
+            "evaluations": [steps * (place + 1) for place in count],
+            "reward": [[score] for score in self.scores],
+            "terms": {name: [[value] for value in values] for name, values in self.terms.items()},
+            "best_step": [self.best],
+        }
+
     def table(self) -> str:
         lines = table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
         return f"{lines}\n{self.lost}".strip()
@@ -171,7 +182,11 @@ class DNOBestSeed(io.ComfyNode):
             text,
             trials.scores,
             contact,
-            ui={**ui.PreviewImage(contact, cls=cls).as_dict(), "text": [text]},
+            ui={
+                **ui.PreviewImage(contact, cls=cls).as_dict(),
+                "text": [text],
+                "dno_history": [trials.told(len(job.sigmas) - 1)],
+            },
         )
 
 

@@ -61,7 +61,13 @@ class DNOScoreImages(io.ComfyNode):
         text = f"{table(totals, terms, best)}\n{unseen(pictures)}".strip()
         say(text)
         chosen = image[None] if image.ndim == 3 else image[best : best + 1]
-        return io.NodeOutput(text, best, totals[best], chosen, totals, ui={"text": [text]})
+        told = {"text": [text], **_told(totals, terms)}
+        return io.NodeOutput(text, best, totals[best], chosen, totals, ui=told)
+
+
+def _told(totals: Sequence[float], terms: Mapping[str, Sequence[float]]) -> dict[str, list]:
+    """The scores in full for programs that read ComfyUI's history, one of each per picture."""
+    return {"dno_scores": [{"scores": list(totals), "terms": dict(terms)}]}
 
 
 def score_images(

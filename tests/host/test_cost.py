@@ -30,12 +30,18 @@ def evaluations(memory: str, iterations: int, steps: int, **inputs) -> tuple[int
 
     model = tiny.unet(tiny.ModelType.FLOW)
     model.set_model_unet_function_wrapper(count)
+    aligned(model, memory, iterations, steps, **inputs)
+    return tuple(counts.int().tolist())
+
+
+def aligned(model, memory: str, iterations: int, steps: int, batch: int = 1, **inputs):
+    """The history of a short run."""
     with torch.inference_mode():
-        DNOSampler.execute(
+        return DNOSampler.execute(
             model,
             tiny.conditioning(1),
             tiny.conditioning(2),
-            {"samples": torch.zeros(1, 4, 8, 8)},
+            {"samples": torch.zeros(batch, 4, 8, 8)},
             tiny.vae(),
             {"mean": Weighted(1.0, Mean())},
             0,
@@ -48,8 +54,7 @@ def evaluations(memory: str, iterations: int, steps: int, **inputs) -> tuple[int
             0.01,
             options=Options(memory=memory),
             **inputs,
-        )
-    return tuple(counts.int().tolist())
+        )[1]
 
 
 def test_least_memory_costs_one_forward_and_one_recomputation_per_step():
@@ -63,6 +68,37 @@ def test_automatic_memory_records_instead_of_recomputing():
     plain, recorded = evaluations("automatic", iterations=3, steps=4)
     assert recorded == 4 + 2 * 4
     assert plain == 4 + 4  # measured, and the last
+
+
+@pytest.mark.parametrize("memory", ["least", "automatic"])
+def test_the_history_counts_what_the_network_did(memory):
+    """Against a count at the network itself, there and back."""
+    rows = torch.zeros(1)  # not a list, which would be put back as state of the model
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(context, value):
+            rows.add_(len(value))
+            return value.view_as(value)
+
+        @staticmethod
+        def backward(context, gradient):
+            rows.add_(len(gradient))
+            return gradient
+
+    def count(apply_model, arguments):
+        return Counted.apply(
+            apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+        )
+
+    model = tiny.unet(tiny.ModelType.FLOW)
+    model.set_model_unet_function_wrapper(count)
+    history = aligned(model, memory, iterations=3, steps=4, batch=2)
+    spent = [record.evaluations for record in history.records]
+    again = 4 if memory == "automatic" else 0  # the best, where steps were recorded
+    assert spent == ([4, 16, 28, 40] if memory == "least" else [4, 20, 28, 36])
+    total = float(rows) / 2 / 2  # CFG's two halves, a batch of two
+    assert total == spent[-1] - again  # here the last was the best
 
 
 @pytest.mark.parametrize("budget", [0, 2**40], ids=["least", "recorded"])
