@@ -137,6 +137,9 @@ def start(place: Place, data: Path, loop: asyncio.AbstractEventLoop):
     """ComfyUI with its own nodes, this pack and the packs that the sweep names: its executor."""
     os.environ["COMFYUI_PATH"] = place.comfyui
     os.environ["OMP_NUM_THREADS"] = str(place.threads)
+    import torch
+
+    torch.set_num_threads(place.threads)
     inside.start_comfyui(data, () if measure.has_gpu() else ("--cpu",))
     import comfy.utils
     import folder_paths

@@ -9,6 +9,9 @@ from pathlib import Path
 
 
 def has_gpu() -> bool:
+    """Whether torch, where it is in use, has one."""
+    if "torch" not in sys.modules:
+        return False
     import torch
 
     return torch.cuda.is_available()

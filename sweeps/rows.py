@@ -266,4 +266,10 @@ def write(target: Path, table: pa.Table) -> None:
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray:
-    return np.array(column.to_pylist(), "S32")
+    """The column's hashes, without a Python string for each."""
+    found = pa.concat_arrays(column.chunks) if column.chunks else pa.array([], pa.string())
+    _, offsets, data = found.buffers()
+    ends = np.frombuffer(offsets or b"\0" * 4, np.int32, len(found) + 1, 4 * found.offset)
+    if len(found) == 0 or (np.diff(ends) != 32).any():
+        return np.array(found.to_pylist(), "S32")
+    return np.frombuffer(data, "S32", len(found), ends[0])

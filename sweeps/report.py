@@ -1,0 +1,263 @@
+"""What came of a sweep, on one page that needs nothing else; its table and its contact sheet."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from statistics import median
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image, ImageDraw, ImageFont
+
+from .charts import COLOURS, chart, mean_curve
+from .plan import Plan
+from .rows import Store
+from .tables import MANY, Results, Values, gather, markdown
+from .words import Failure, known
+
+SIDE, ON_A_SHEET, EXTREMES, SHEETS = 160, 12, 4, 12
+HERE = Path(__file__).resolve().parent
+
+
+def write(plan: Plan, store: Store) -> list[Path]:
+    """Write report.html and the table, and the contact sheet if the file asks for one."""
+    results = gather(plan, store)
+    if not results.records and not results.failed:
+        raise Failure("Nothing is done yet: there is nothing to report.")
+    made = {store.folder / "report.html": page(results, store)}
+    if results.records:
+        made[_beside(plan, store, "table", "table.md")] = markdown(results)
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")
+    paths = list(made)
+    if plan.given.get("sheet") and results.records:
+        paths.append(_beside(plan, store, "sheet", "sheet.jpg"))
+        contact_sheet(results, store).save(paths[-1], quality=90)
+    return paths
+
+
+def _beside(plan: Plan, store: Store, section: str, name: str) -> Path:
+    """Where the file wants it: beside itself, else in the results."""
+    given = (plan.given.get(section) or {}).get("file")
+    return plan.path.parent / given if given else store.folder / name
+
+
+def page(results: Results, store: Store) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
+    )
+    pictures = Pictures(store)
+    shown = {name: rows for name, rows in results.variants.items() if rows}
+    return environment.get_template("report.html").render(
+        name=results.plan.path.stem,
+        summary=summary(results),
+        tables=comparison(results, shown),
+        legend=list(zip(shown, _colours(len(shown)), strict=True)),
+        charts=curves(shown),
+        sheets=sheets(shown, pictures),
+        extremes=extremes(results, pictures),
+        failed=failures(results),
+    )
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+
+
+def summary(results: Results) -> dict[str, str]:
+    records = results.records
+    done = len(records) + len(results.failed)
+    found = {"rows done": f"{done} of {len(results.plan)}", "failed": f"{len(results.failed)}"}
+    if len(results.plan) > MANY:
+        found["told by a sample of"] = f"{MANY}"
+    if records:
+        seconds = [record["seconds"] for record in records if record["seconds"] is not None]
+        peaks = [record["peak_memory"] for record in records if record["peak_memory"]]
+        found["pictures"] = f"{sum(record['made'] or 0 for record in records)}"
+        if seconds:
+            found["seconds a row"] = f"{median(seconds):.1f}"
+            found["hours of work"] = f"{sum(seconds) / 3600:.2f}"
+        if peaks:
+            found["most memory"] = f"{max(peaks) / 2**30:.2f} GB"
+    return found
+
+
+def comparison(results: Results, shown: dict[str, dict[int, dict]]) -> list[dict]:
+    """For each measure a line for each variant: start, best, gain, and the paired difference."""
+    tables = []
+    for name in results.measures(results.records):
+        lines, first = [], None
+        for variant, rows in shown.items():
+            measure = results.measures(list(rows.values()))[name]
+            if not measure.best.count:
+                continue
+            first = first or (variant, rows)
+            difference = None if first[0] == variant else _paired(first[1], rows, name)
+            columns = (measure.start, measure.best, measure.gain, difference)
+            lines.append((variant, measure.best.count, [_spread(each) for each in columns]))
+        if lines:
+            tables.append({"name": name, "first": first[0], "lines": lines})
+    return tables
+
+
+def _paired(first: dict[int, dict], rows: dict[int, dict], name: str) -> Values:
+    """Best minus the first variant's best, over what both have."""
+    pairs = [(first[p]["best"].get(name), rows[p]["best"].get(name)) for p in rows if p in first]
+    return Values(b - a for a, b in pairs if a is not None and b is not None)
+
+
+def _spread(values: Values | None) -> str:
+    if values is None or not values.count:
+        return ""
+    if values.count == 1:
+        return f"{values.mean:.4g}"
+    return f"{values.mean:.4g} ± {values.se:.2g}"
+
+
+def curves(shown: dict[str, dict[int, dict]]) -> list[dict]:
+    names = dict.fromkeys(
+        name for rows in shown.values() for record in rows.values() for name in record["curves"]
+    )
+    found = []
+    for name in names:
+        if name in ("evaluations", "score") or name.startswith("term "):
+            continue
+        lines = {v: mean_curve([r["curves"].get(name, []) for r in rows.values()])
+                 for v, rows in shown.items()}  # fmt: skip
+        if any(len(line) > 1 for line in lines.values()):
+            lines = {variant: line or [(0.0, 0.0)] for variant, line in lines.items()}
+            found.append({"name": name, "svg": chart(lines, name)})
+    return found
+
+
+def sheets(shown: dict[str, dict[int, dict]], pictures: Pictures) -> list[dict]:
+    """The same pairs of every variant, and how they started."""
+    pairs = sorted({pair for rows in shown.values() for pair in rows})[:ON_A_SHEET]
+    found = []
+    for place, (variant, rows) in enumerate(list(shown.items())[:SHEETS]):
+        if place == 0 and any(pictures.path(rows[p], "start") for p in pairs if p in rows):
+            tiles = [_tile(rows[p], "start", pictures) for p in pairs if p in rows]
+            found.append({"name": "start", "tiles": tiles})
+        tiles = [_tile(rows[p], "best", pictures) for p in pairs if p in rows]
+        found.append({"name": variant, "tiles": tiles})
+    return [each for each in found if any(tile["data"] for tile in each["tiles"])]
+
+
+def _tile(record: dict, at: str, pictures: Pictures) -> dict:
+    reward = record[at].get("reward")
+    said = "" if reward is None else f"{reward:.3g}"
+    return {"data": pictures.small(record, at), "said": said, "words": words(record)}
+
+
+def words(record: dict) -> str:
+    """What tells a row from others of its variant, in a line."""
+    values = [str(value) for value in record["settings"].values() if not isinstance(value, list)]
+    return ", ".join(dict.fromkeys(value for value in values if value != "None"))
+
+
+def extremes(results: Results, pictures: Pictures) -> list[dict]:
+    """The rows that gained least and most reward."""
+    gains = [
+        (record["best"]["reward"] - record["start"]["reward"], place, record)
+        for place, record in enumerate(results.records)
+        if None not in (record["best"].get("reward"), record["start"].get("reward"))
+    ]
+    gains.sort()
+    few = min(EXTREMES, len(gains) // 2)
+    chosen = (("worst", gains[:few]), ("best", gains[::-1][:few]))
+    found = []
+    for name, rows in chosen:
+        told = [
+            {
+                "variant": record["variant"],
+                "words": words(record),
+                "gain": f"{record['start']['reward']:.3g} → {record['best']['reward']:.3g}",
+                "start": pictures.small(record, "start"),
+                "best": pictures.small(record, "best"),
+            }
+            for _, _, record in rows
+        ]
+        if told:
+            found.append({"name": name, "rows": told})
+    return found
+
+
+def failures(results: Results) -> list[tuple[str, int, str]]:
+    """Each error once: the sentence, how many rows, one of them."""
+    counted: dict[str, list[dict]] = {}
+    for record in results.failed:
+        counted.setdefault(record["error"], []).append(record)
+    return [
+        (error, len(rows), f"{rows[0]['variant']}: {words(rows[0])}")
+        for error, rows in sorted(counted.items(), key=lambda each: -len(each[1]))
+    ]
+
+
+class Pictures:
+    """The rows' pictures, made small."""
+
+    def __init__(self, store: Store):
+        self._folder = store.pictures
+
+    def path(self, record: dict, at: str) -> Path | None:
+        """The picture called start or best; else, for best, the first that the row saved."""
+        named = [name for name in record["pictures"] or [] if Path(name).name.startswith(f"{at}_")]
+        if not named and at == "best":
+            named = [n for n in record["pictures"] or [] if not Path(n).name.startswith("start_")]
+        path = self._folder / named[0] if named else None
+        return path if path and path.exists() else None
+
+    def small(self, record: dict, at: str, side: int = SIDE) -> str:
+        """A JPEG as a data URL, or nothing."""
+        path = self.path(record, at)
+        if path is None or path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+            return ""
+        with Image.open(path) as picture:
+            small = picture.convert("RGB")
+            small.thumbnail((side, side))
+        data = io.BytesIO()
+        small.save(data, "JPEG", quality=80)
+        return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def contact_sheet(results: Results, store: Store) -> Image.Image:
+    """Variants down, what they share across. `A | B`: A's blocks side by side, B down."""
+    given = results.plan.given["sheet"]
+    known("sheet", given, ("file", "start", "columns", "only"))
+    lines: dict[str, list[Path | None]] = {}
+    labels: list[str] = []
+    pictures = Pictures(store)
+    for variant, rows in results.variants.items():
+        block, _, name = variant.rpartition(" | ")
+        if not rows or block not in given.get("only", [block]):
+            continue
+        records = [rows[pair] for pair in sorted(rows)][: given.get("columns", 8)]
+        if block not in labels:
+            labels.append(block)
+            if "start" in given:
+                started = [pictures.path(record, "start") for record in records]
+                lines.setdefault(given["start"], []).extend(started)
+        lines.setdefault(name, []).extend(pictures.path(record, "best") for record in records)
+    return _drawn(lines, labels if any(labels) else [])
+
+
+def _drawn(lines: dict[str, list[Path | None]], labels: list[str]) -> Image.Image:
+    found = next(path for paths in lines.values() for path in paths if path)
+    with Image.open(found) as first:
+        width, height = first.size
+    across = max(map(len, lines.values()))
+    left, top, font = 130, 24 if labels else 4, ImageFont.load_default(size=15)
+    size = (left + across * (width + 4), top + len(lines) * (height + 4))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for place, label in enumerate(labels):
+        draw.text((left + place * across // len(labels) * (width + 4), 4), label, "black", font)
+    for row, (name, paths) in enumerate(lines.items()):
+        y = top + row * (height + 4)
+        draw.text((6, y + height // 2 - 8), name, "black", font)
+        for column, path in enumerate(paths):
+            if path:
+                with Image.open(path) as picture:
+                    canvas.paste(picture.convert("RGB"), (left + column * (width + 4), y))
+    return canvas
