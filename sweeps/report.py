@@ -87,6 +87,8 @@ def comparison(results: Results, shown: dict[str, dict[int, dict]]) -> list[dict
     """For each measure a line for each variant: start, best, gain, and the paired difference."""
     tables = []
     for name in results.measures(results.records):
+        if all(_is_reward(record["best"], name) for record in results.records):
+            continue
         lines, first = [], None
         for variant, rows in shown.items():
             measure = results.measures(list(rows.values()))[name]
@@ -101,18 +103,22 @@ def comparison(results: Results, shown: dict[str, dict[int, dict]]) -> list[dict
     return tables
 
 
+def _is_reward(best: dict, name: str) -> bool:
+    """Whether a measure is the reward under another name: its only term."""
+    return name not in best or (name.startswith("term ") and best[name] == best.get("reward"))
+
+
 def _paired(first: dict[int, dict], rows: dict[int, dict], name: str) -> Values:
     """Best minus the first variant's best, over what both have."""
     pairs = [(first[p]["best"].get(name), rows[p]["best"].get(name)) for p in rows if p in first]
     return Values(b - a for a, b in pairs if a is not None and b is not None)
 
 
-def _spread(values: Values | None) -> str:
+def _spread(values: Values | None) -> tuple[str, str]:
+    """Mean and standard error, where there are such."""
     if values is None or not values.count:
-        return ""
-    if values.count == 1:
-        return f"{values.mean:.4g}"
-    return f"{values.mean:.4g} ± {values.se:.2g}"
+        return "", ""
+    return f"{values.mean:.4g}", f"{values.se:.2g}" if values.count > 1 else ""
 
 
 def curves(shown: dict[str, dict[int, dict]]) -> list[dict]:
