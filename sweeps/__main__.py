@@ -11,12 +11,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .words import Failure
+
+try:
+    import pyarrow  # noqa: F401
+except ImportError:
+    sys.exit("run.py sweep: results are Parquet files: pip install pyarrow.")
+
 from . import plan as plans
 from . import runners
 from .comfy import Comfy, Place
 from .plan import Plan
 from .rows import Store
-from .words import Failure
 
 ROOT = Path(__file__).resolve().parent.parent
 

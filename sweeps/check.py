@@ -29,6 +29,9 @@ class Types:
             self._inputs[kind] = {n: (p[0], p[1] if len(p) > 1 else {}) for n, p in parts.items()}
         return self._inputs[kind]
 
+    def required(self, kind: str) -> list[str]:
+        return list(self.classes[kind].INPUT_TYPES().get("required", {}))
+
     def outputs(self, kind: str) -> list[str]:
         return [str(each) for each in self.classes[kind].RETURN_TYPES]
 
@@ -36,18 +39,20 @@ class Types:
         return getattr(self.classes[kind], "OUTPUT_NODE", False) is True
 
 
-def completed(plan: Plan, types: Types) -> Graph:
-    """The workflow with the defaults of what its held-out scorers leave open."""
-    graph = dict(plan.base)
-    for name in plan.held_out:
-        kind = graph[name]["class_type"]
-        defaults = {}
-        for key, (wanted, options) in (types.inputs(kind) if kind in types.classes else {}).items():
-            if "default" in options:
-                defaults[key] = options["default"]
-            elif isinstance(wanted, list) and wanted:
-                defaults[key] = wanted[0]
-        graph[name] = {**graph[name], "inputs": {**defaults, **graph[name]["inputs"]}}
+def completed(graph: Graph, types: Types) -> Graph:
+    """The workflow with the defaults of what it leaves open: it may be older than its nodes."""
+    graph = dict(graph)
+    for name, node in graph.items():
+        kind = node["class_type"]
+        if kind not in types.classes:
+            continue
+        inputs = dict(node["inputs"])
+        for key in types.required(kind):
+            wanted, options = types.inputs(kind)[key]
+            choices = wanted if isinstance(wanted, list) else []
+            if key not in inputs and ("default" in options or choices):
+                inputs[key] = options.get("default", next(iter(choices), None))
+        graph[name] = {**node, "inputs": inputs}
     return graph
 
 

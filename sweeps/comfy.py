@@ -107,7 +107,7 @@ class Comfy:
 
     def fitted(self, plan: Plan) -> Plan:
         """The plan, checked against the nodes that there are, with what it reads from files."""
-        plan = replace(plan, base=completed(plan, self.types))
+        plan = replace(plan, base=completed(plan.base, self.types))
         check(plan, self.types)
         outputs = results.ends(plan, self.types)
         plan = replace(plan, outputs=frozenset(outputs), files=files(plan))

@@ -180,8 +180,11 @@ def cluster(address: str, root: Path) -> Iterator[int]:
     import logging
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
-    import ray
-    import ray.data
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise Failure("--ray needs Ray: pip install 'ray[data]'.") from None
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     environment = {"PYTHONPATH": str(root), "RAY_USAGE_STATS_ENABLED": "0"}
