@@ -19,7 +19,7 @@ except ImportError:
     sys.exit("run.py sweep: results are Parquet files: pip install pyarrow.")
 
 from . import plan as plans
-from . import runners
+from . import report, runners
 from .comfy import Comfy, Place
 from .plan import Plan
 from .rows import Store
@@ -45,8 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         say(estimate(store, len(plan)))
     if options.report:
-        from . import report
-
         for path in report.write(plan, store):
             say(f"Written: {path}")
     return 0

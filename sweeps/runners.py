@@ -18,6 +18,7 @@ from .rows import Batch, Keys, Store
 from .words import Failure
 
 BATCH = 256  # rows of a batch at most: what is in one file at first
+TURNS = 32  # batches that each of Ray's workers gets: the last ones end together, nearly
 DEATHS = 3  # a row that ended its worker so often is given up
 
 Told = Callable[[list[dict]], None]  # is given the records of what is newly done
@@ -145,7 +146,7 @@ def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Co
     others from where it stopped."""
     import ray
 
-    size = max(1, min(BATCH, _count(work) // (workers * 8)))
+    size = max(1, min(BATCH, _count(work) // (workers * TURNS)))
     items = [
         {"batch": number, "rows": json.dumps([(row.number, row.key) for row in rows])}
         for number, rows in enumerate(work.batches(size))
