@@ -66,7 +66,7 @@ class DNOHideGradient:
         return {"required": {"reward": ("DNO_REWARD",)}}
 
     def hide(self, reward) -> tuple:
-        hidden = {n: dataclasses.replace(w, reward=Blind(w.reward)) for n, w in reward.items()}
+        hidden = {n: dataclasses.replace(w, score=Blind(w.score)) for n, w in reward.items()}
         return (hidden,)
 
 

@@ -30,7 +30,7 @@ from .host.sampling.job import (
     with_samples,
 )
 from .inputs import like_ksampler
-from .schema import CATEGORY, drawn, schema, to_image
+from .schema import CATEGORY, drawn, for_json, schema, to_image
 from .score import score, table
 
 TOOLTIPS = {
@@ -94,8 +94,8 @@ class Trials:
         return {
             "step": list(count),
             "evaluations": [steps * (place + 1) for place in count],
-            "reward": [[score] for score in self.scores],
-            "terms": {name: [[value] for value in values] for name, values in self.terms.items()},
+            "reward": [[score] for score in for_json(self.scores)],
+            "terms": {n: [[value] for value in for_json(v)] for n, v in self.terms.items()},
             "best_step": [self.best],
         }
 

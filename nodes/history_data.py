@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 
 from comfy_api.latest import io
-from torch import Tensor
 
 from ..dno.history import History
-from .schema import CATEGORY, HistorySocket, schema, to_bhwc
+from .schema import CATEGORY, HistorySocket, for_json, schema, to_bhwc
 
 
 class DNOHistoryData(io.ComfyNode):
@@ -52,21 +50,18 @@ def record_of(history: History) -> dict[str, object]:
         "step": [record.step for record in records],
         "seconds": [record.seconds for record in records],
         "evaluations": [record.evaluations for record in records],
-        "score": [_plain(record.objective) for record in records],
-        "reward": [_plain(record.reward) for record in records],
+        "score": [for_json(record.objective.tolist()) for record in records],
+        "reward": [for_json(record.reward.tolist()) for record in records],
         "best_step": history.best.step.tolist(),
         "stop_reason": history.stop_reason,
         "start": history.start,
     }
     for group in ("terms", "indicators"):
         names = getattr(records[0], group)
-        told[group] = {n: [_plain(getattr(each, group)[n]) for each in records] for n in names}
+        told[group] = {
+            n: [for_json(getattr(each, group)[n].tolist()) for each in records] for n in names
+        }
     return told
-
-
-def _plain(values: Tensor) -> list[float | None]:
-    """JSON has no NaN and no infinity."""
-    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 NODES = [DNOHistoryData]

@@ -22,7 +22,7 @@ from .host.picture.finite import not_finite
 from .host.progress import say
 from .host.sampling.climb import HOST_ERRORS
 from .host.sampling.job import objective
-from .schema import CATEGORY, RewardSocket, schema, to_image
+from .schema import CATEGORY, RewardSocket, for_json, schema, to_image
 
 
 class DNOScoreImages(io.ComfyNode):
@@ -67,7 +67,8 @@ class DNOScoreImages(io.ComfyNode):
 
 def _told(totals: Sequence[float], terms: Mapping[str, Sequence[float]]) -> dict[str, list]:
     """The scores in full for programs that read ComfyUI's history, one of each per picture."""
-    return {"dno_scores": [{"scores": list(totals), "terms": dict(terms)}]}
+    by_term = {name: for_json(values) for name, values in terms.items()}
+    return {"dno_scores": [{"scores": for_json(totals), "terms": by_term}]}
 
 
 def score_images(

@@ -128,7 +128,7 @@ def read(told: dict[str, dict], graph: Graph) -> dict:
             at, _, label = name.removeprefix(OWN).partition(":")
             if not name.startswith(OWN):  # the workflow's own
                 at, label = "best", title(graph, name)
-            record[at][label] = fmean(answer["scores"])
+            record[at][label] = _mean(answer["scores"])
         record["made"] = max(record["made"], len(out.get("images", [])))
     return record
 
