@@ -86,7 +86,7 @@ def place_of(plan: Plan) -> Place:
 
 def progress(work: runners.Work, run: int, comfy: Comfy, options: argparse.Namespace) -> None:
     """Run with a bar: rows done, failed and left, the time left, pictures per hour."""
-    bar = Bar(runners._count(work))
+    bar = Bar(runners.count(work))
     work = runners.Work(work.plan, work.store, work.taken, work.limit, bar.fewer)
     try:
         if options.ray and not options.dry_run:

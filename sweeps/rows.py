@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from .keys import Keys, array
 from .words import Failure
 
 NUMBERS = pa.map_(pa.string(), pa.float64())
@@ -123,8 +124,8 @@ class Store:
         for path in self.files():
             table = pq.read_table(path, columns=["key", "error"])
             fine = pc.is_null(table["error"])
-            keys.append(_array(table.filter(fine)["key"]))
-            errors.append(_array(table.filter(pc.invert(fine))["key"]))
+            keys.append(array(table.filter(fine)["key"]))
+            errors.append(array(table.filter(pc.invert(fine))["key"]))
         return Keys(np.concatenate(keys + errors if failed else keys))
 
     def files(self) -> list[Path]:
@@ -137,31 +138,9 @@ class Store:
         if not tables:
             return SCHEMA.empty_table()
         table = pa.concat_tables(tables)
-        order = np.lexsort((-table["run"].to_numpy(), _array(table["key"])))
-        _, first = np.unique(_array(table["key"])[order], return_index=True)
+        order = np.lexsort((-table["run"].to_numpy(), array(table["key"])))
+        _, first = np.unique(array(table["key"])[order], return_index=True)
         return table.take(pa.array(np.sort(order[first])))
-
-
-class Keys:
-    """Hashes that are taken, 32 bytes each."""
-
-    def __init__(self, keys: np.ndarray):
-        self._keys = np.unique(keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def new(self, keys: list[str]) -> list[bool]:
-        """Which of these are not taken yet, each once; from now on they are."""
-        given = np.array(keys, "S32")
-        _, first = np.unique(given, return_index=True)
-        fresh = np.zeros(len(given), bool)
-        fresh[first] = True
-        fresh &= ~np.isin(given, self._keys)
-        if fresh.any():
-            places = np.searchsorted(self._keys, mine := np.sort(given[fresh]))
-            self._keys = np.insert(self._keys, places, mine)
-        return fresh.tolist()
 
 
 class Batch:
@@ -263,13 +242,3 @@ def write(target: Path, table: pa.Table) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    """The column's hashes, without a Python string for each."""
-    found = pa.concat_arrays(column.chunks) if column.chunks else pa.array([], pa.string())
-    _, offsets, data = found.buffers()
-    ends = np.frombuffer(offsets or b"\0" * 4, np.int32, len(found) + 1, 4 * found.offset)
-    if len(found) == 0 or (np.diff(ends) != 32).any():
-        return np.array(found.to_pylist(), "S32")
-    return np.frombuffer(data, "S32", len(found), ends[0])

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from .comfy import FULL, Comfy, FullError, Place, interrupt
+from .keys import Keys
 from .plan import Plan, Row
-from .rows import Batch, Keys, Store
+from .rows import Batch, Store
 from .words import Failure
 
 BATCH = 256  # rows of a batch at most: what is in one file at first
@@ -146,7 +147,7 @@ def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Co
     others from where it stopped."""
     import ray
 
-    size = max(1, min(BATCH, _count(work) // (workers * TURNS)))
+    size = max(1, min(BATCH, count(work) // (workers * TURNS)))
     items = [
         {"batch": number, "rows": json.dumps([(row.number, row.key) for row in rows])}
         for number, rows in enumerate(work.batches(size))
@@ -170,7 +171,7 @@ def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Co
             raise Failure(stops[0])
 
 
-def _count(work: Work) -> int:
+def count(work: Work) -> int:
     left = max(len(work.plan) - len(work.taken), 0)
     return left if work.limit is None else min(left, work.limit)
 

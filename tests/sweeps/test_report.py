@@ -9,6 +9,7 @@ from PIL import Image
 from sweeps import plan as plans
 from sweeps import report
 from sweeps.charts import mean_curve, ticks
+from sweeps.pictures import contact_sheet
 from sweeps.rows import Store
 from sweeps.tables import Measure, Values, gather, markdown
 from tools.prepare import Failure
@@ -135,7 +136,7 @@ def test_gains_within_a_budget_are_of_the_best_so_far():
 
 def test_the_contact_sheet_has_variants_down_and_pairs_across(sweep):
     plan, store = sweep(sheet={"start": "start", "columns": 2})
-    sheet = report.contact_sheet(gather(plan, store), store)
+    sheet = contact_sheet(gather(plan, store), store)
     levels = [[sheet.getpixel((150 + 36 * c, 20 + 36 * r))[0] for c in (0, 1)] for r in range(3)]
     assert levels == [[0, 0], [25, 51], [76, 127]]
 

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps import rows
-from sweeps.rows import Keys, Store
+from sweeps.keys import Keys
+from sweeps.rows import Store
 from tools.prepare import Failure
 
 
