@@ -32,7 +32,6 @@ from sweeps.rows import MEASURED, Store  # noqa: E402
 DEMO = {
     "workflow": str(ROOT / "example_workflows" / "api" / "text_to_image_brightness.json"),
     "set": {
-        "DNO Sampler: after.iterations": 3,
         "DNO Sampler: after.steps": 4,
         "KSampler: before.steps": 4,
     },
@@ -79,14 +78,13 @@ def million(arguments) -> None:
 
 
 def same(arguments) -> None:
-    seeds = {"from": 1, "to": arguments.seeds}
     runs = {"plain": [], "one worker": ["--ray", "local", "--workers", "1"]}
     runs["two workers"] = ["--ray", "local", "--workers", "2"]
     stores = {}
     print("| run | rows | rows per hour | engine's share of a row |\n|---|---|---|---|")
     for name, options in runs.items():
         folder = fresh(name.replace(" ", "_"))
-        file = written(folder, sweep(folder, seeds))
+        file = written(folder, sweep(folder, arguments))
         sweeping(file, *options).wait()
         stores[name] = Store(folder / "results")
         rate, share = speed(stores[name])
@@ -100,21 +98,22 @@ def same(arguments) -> None:
 
 def killed(arguments) -> None:
     plain = contents(Store(HOME / "plain" / "results"))
-    for name, strike, again in (
+    scenes = (
         ("a worker killed", strike_worker, False),
         ("a node lost", None, False),
         ("the driver killed, on Ray", strike_driver, True),
         ("the driver killed, plain", strike_driver, True),
         ("Ctrl-C, plain", strike_interrupt, True),
-    ):
+    )
+    for name, strike, again in [scene for scene in scenes if arguments.only in scene[0]]:
         folder = fresh(name.replace(" ", "_").replace(",", ""))
-        file = written(folder, sweep(folder, {"from": 1, "to": arguments.seeds}))
+        file = written(folder, sweep(folder, arguments))
         store, options = Store(folder / "results"), ["--ray", "local", "--workers", "2"]
         if name == "a node lost":
             before = lose_node(file, store)
         else:
             driver = sweeping(file, *([] if "plain" in name else options))
-            before = wait_for(store, 3, driver)
+            before = wait_for(store, 2, driver)
             strike(driver)
             driver.wait()
         if again:
@@ -139,7 +138,7 @@ def full(arguments) -> None:
     """On a disk that has room for some rows only; then there is room."""
     plain = contents(Store(HOME / "plain" / "results"))
     folder = Path(arguments.disk)
-    given = sweep(HOME, {"from": 1, "to": arguments.seeds}) | {"results": str(folder / "results")}
+    given = sweep(HOME, arguments) | {"results": str(folder / "results")}
     file = written(fresh("full"), given)
     filler = folder / "filler"
     driver = sweeping(file)
@@ -161,9 +160,10 @@ def full(arguments) -> None:
     print(f"{len(found)} rows before, {len(after)} after; lost 0, made twice 0")
 
 
-def sweep(folder: Path, seeds: dict) -> dict:
+def sweep(folder: Path, arguments) -> dict:
     given = json.loads(json.dumps(DEMO)) | {"results": str(folder / "results")}
-    given["vary"].append({"Seed.value": seeds})
+    given["set"]["DNO Sampler: after.iterations"] = arguments.iterations
+    given["vary"].append({"Seed.value": {"from": 1, "to": arguments.seeds}})
     return given
 
 
@@ -247,7 +247,7 @@ def lose_node(file: Path, store: Store) -> dict[str, float]:
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     try:
         driver = sweeping(file, "--ray", cluster.address, "--workers", "2")
-        found = wait_for(store, 3, driver)
+        found = wait_for(store, 2, driver)
         cluster.remove_node(nodes[0], allow_graceful=False)
         time.sleep(1)
         cluster.add_node(num_cpus=1)  # another one in its place
@@ -285,7 +285,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["million", "same", "killed"])
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--sizes", type=int, default=4)
+    parser.add_argument("--only", default="", help="of killed: the scene whose name has this")
     parser.add_argument("--disk", help="a folder on a small disk of its own")
     arguments = parser.parse_args()
     for part in arguments.parts:

@@ -182,6 +182,7 @@ def cluster(address: str, root: Path) -> Iterator[int]:
     import logging
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is told to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # noqa: SIM112 they do the work
     try:
         import ray
         import ray.data

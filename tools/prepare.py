@@ -161,7 +161,7 @@ def preparation(home: Home, tests: bool, extras: tuple[str, ...] = ()) -> Iterat
         yield "originals", digest(originals), lambda: home.pip(*install)
     for name in extras:
         wanted = PINS[name]
-        yield f"{name}'s packages", digest(wanted), lambda each=wanted: home.pip("install", *each)
+        yield f"packages for {name}", digest(wanted), lambda each=wanted: home.pip("install", *each)
 
 
 def make_venv(home: Home) -> None:
