@@ -44,16 +44,18 @@ class DNODemoJudge:
         return {"ui": {"dno_scores": [{"scores": found.tolist(), "terms": {}}]}}
 
 
-class Blind:
-    """A reward with its gradient hidden, as a program that only answers a number."""
+def blind(weighted):
+    """A weighted reward with its gradient hidden, as a program that only answers a number."""
+    (function,) = (f.name for f in dataclasses.fields(weighted) if f.name != "weight")
+    reward = getattr(weighted, function)
 
-    differentiable = False
+    class Blind(sys.modules[type(weighted).__module__].Reward):
+        differentiable = False
 
-    def __init__(self, reward):
-        self._reward = reward
+        def __call__(self, image):
+            return reward(image)
 
-    def __call__(self, image):
-        return self._reward(image)
+    return dataclasses.replace(weighted, **{function: Blind()})
 
 
 class DNOHideGradient:
@@ -66,8 +68,7 @@ class DNOHideGradient:
         return {"required": {"reward": ("DNO_REWARD",)}}
 
     def hide(self, reward) -> tuple:
-        hidden = {n: dataclasses.replace(w, score=Blind(w.score)) for n, w in reward.items()}
-        return (hidden,)
+        return ({name: blind(weighted) for name, weighted in reward.items()},)
 
 
 NODE_CLASS_MAPPINGS = {"DNODemoJudge": DNODemoJudge, "DNOHideGradient": DNOHideGradient}
