@@ -4,6 +4,7 @@
     python run.py test [ARGS]       prepare everything and run the tests (ARGS go to pytest)
     python run.py test --oldest-torch [ARGS]    the same on the oldest torch that is supported
     python run.py ui                start ComfyUI with the pack, its demo checkpoint and workflow
+    python run.py sweep FILE ...    many pictures, here or on Ray (--help; sweeps/README.md)
     python run.py exec -- CMD ...   run any command in the prepared environment
 
 COMFYUI_PATH names a ComfyUI of yours to use; without it, a private one is made in .comfyui.
@@ -211,11 +212,19 @@ def run_command(home: Home, command: list[str], cwd: Path | None = None) -> int:
     return os.execve(program, [program, *command[1:]], home.environ)
 
 
+def run_sweep(home: Home, arguments: list[str]) -> int:
+    """A sweep of the user's file, with the demo checkpoint among the models."""
+    demo_checkpoint(home)
+    os.environ["DNO_MODELS"] = str(home.root / "models")
+    given = [str(Path(each).resolve()) if Path(each).is_file() else each for each in arguments]
+    return run_command(home, ["python", "-m", "sweeps", *given], cwd=ROOT)
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("command", choices=("demo", "test", "ui", "exec"))
+    parser.add_argument("command", choices=("demo", "test", "ui", "sweep", "exec"))
     parser.add_argument("--env", type=Path, default=ROOT / ".comfyui", help="another place for it")
     parser.add_argument("--port", type=int, default=8188, help="for ui")
     parser.add_argument(
@@ -223,13 +232,17 @@ def main(arguments: list[str]) -> int:
     )
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options, rest = parser.parse_known_args(arguments[:cut])
-    if rest and options.command != "test":
+    if rest and options.command not in ("test", "sweep"):
         parser.error(f"unknown: {' '.join(rest)}")
     rest += arguments[cut + 1 :]
     home = Home.of(options.env)
     if options.oldest_torch:
         home = Home.of(options.env / "oldest_torch", "oldest torch")
-    prepare(home, tests=options.command in ("test", "exec"))
+    extras = ("sweeps", "ray")[: 1 + any(each.startswith("--ray") for each in rest)]
+    extras = extras if options.command == "sweep" else ()
+    prepare(home, tests=options.command in ("test", "exec"), extras=extras)
+    if options.command == "sweep":
+        return run_sweep(home, rest)
     if options.command == "exec":
         return run_command(home, rest)
     if options.command == "test":

@@ -1,1 +1,1 @@
-"""Measurements: quality, speed and memory, each by one command through `python run.py exec`."""
+"""Measurements: of quality by `python run.py sweep FILE`, others by `python run.py exec`."""

@@ -77,9 +77,10 @@ def ascend(
             if not climb:
                 break
             pull = partial(_clipped, evaluated, regularization, noise, step, clip)
-            del evaluated, regularization, regularizers, every
+            reached = iterate.objective
+            del iterate, evaluated, regularization, regularizers, every
             update = update or optimizer.start(noise.leaves(), learning_rate)
-            update(pull, iterate.objective)
+            update(pull, reached)
             del pull  # the graphs are spent: free them before the next render
     finally:
         getattr(update, "close", lambda: None)()

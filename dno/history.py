@@ -20,6 +20,8 @@ class Record:
     """The numbers of one iteration, each (B,); `objective` is all of it, `seconds` since the start.
 
     terms and indicators by name, unweighted.
+    evaluations: of the network, forward and backward, per image, of a run that ended here; with the
+    sampling that makes sure of the best where that is needed.
     """
 
     step: int
@@ -28,6 +30,7 @@ class Record:
     reward: Tensor
     terms: dict[str, Tensor]
     indicators: dict[str, Tensor]
+    evaluations: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class History:
             raise ValueError("The history is empty: nothing was sampled.")
         return self._best
 
-    def add(self, iterate: Iterate, seconds: float) -> None:
+    def add(self, iterate: Iterate, seconds: float, evaluations: float = 0.0) -> None:
         """Take in one iterate, `seconds` after the start."""
         record = Record(
             iterate.step,
@@ -131,6 +134,7 @@ class History:
             _numbers(iterate.reward),
             {name: _numbers(value) for name, value in iterate.terms.items()},
             {name: _numbers(value) for name, value in iterate.indicators.items()},
+            evaluations,
         )
         self.records.append(record)
         self.film.add(iterate.step, iterate.image)

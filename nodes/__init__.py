@@ -6,6 +6,7 @@ from . import (
     best_seed,
     combine,
     history,
+    history_data,
     noise,
     options,
     presets,
@@ -25,5 +26,7 @@ class DNOExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         metadata.listen()  # here, because ComfyUI 0.3 calls no on_load
         rewarding = (rewards, reward_models, regularizers, combine)
-        modules = (sampler, options, presets, *rewarding, history, noise, score, rank, best_seed)
+        histories = (history, history_data)
+        made = (sampler, options, presets, *rewarding, *histories, noise)
+        modules = (*made, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

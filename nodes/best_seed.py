@@ -30,7 +30,7 @@ from .host.sampling.job import (
     with_samples,
 )
 from .inputs import like_ksampler
-from .schema import CATEGORY, drawn, schema, to_image
+from .schema import CATEGORY, drawn, for_json, schema, to_image
 from .score import score, table
 
 TOOLTIPS = {
@@ -87,6 +87,17 @@ class Trials:
             for place in order(self.scores)[:MOST]
         ]
         return drawn(sheet(tiles, len(self.scores) - len(tiles)))
+
+    def told(self, steps: int) -> dict[str, object]:
+        """For programs: the run as DNO History Data tells it, a seed in an iteration's place."""
+        count = range(len(self.scores))
+        return {
+            "step": list(count),
+            "evaluations": [steps * (place + 1) for place in count],
+            "reward": [[score] for score in for_json(self.scores)],
+            "terms": {n: [[value] for value in for_json(v)] for n, v in self.terms.items()},
+            "best_step": [self.best],
+        }
 
     def table(self) -> str:
         lines = table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
@@ -171,7 +182,11 @@ class DNOBestSeed(io.ComfyNode):
             text,
             trials.scores,
             contact,
-            ui={**ui.PreviewImage(contact, cls=cls).as_dict(), "text": [text]},
+            ui={
+                **ui.PreviewImage(contact, cls=cls).as_dict(),
+                "text": [text],
+                "dno_history": [trials.told(len(job.sigmas) - 1)],
+            },
         )
 
 

@@ -7,7 +7,8 @@ here and nowhere else. Keywords that an older ComfyUI does not know are dropped 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -87,3 +88,8 @@ def to_bhwc(image: Tensor) -> Tensor:
 def drawn(picture: Image.Image) -> Tensor:
     """A drawing -> an IMAGE of the host: (1,H,W,3)."""
     return torch.from_numpy(np.array(picture.convert("RGB"))).float()[None] / 255
+
+
+def for_json(values: Iterable[float]) -> list[float | None]:
+    """JSON has no NaN and no infinity: null stands for them."""
+    return [value if math.isfinite(value) else None for value in values]

@@ -22,7 +22,7 @@ from .host.picture.finite import not_finite
 from .host.progress import say
 from .host.sampling.climb import HOST_ERRORS
 from .host.sampling.job import objective
-from .schema import CATEGORY, RewardSocket, schema, to_image
+from .schema import CATEGORY, RewardSocket, for_json, schema, to_image
 
 
 class DNOScoreImages(io.ComfyNode):
@@ -61,7 +61,14 @@ class DNOScoreImages(io.ComfyNode):
         text = f"{table(totals, terms, best)}\n{unseen(pictures)}".strip()
         say(text)
         chosen = image[None] if image.ndim == 3 else image[best : best + 1]
-        return io.NodeOutput(text, best, totals[best], chosen, totals, ui={"text": [text]})
+        told = {"text": [text], **_told(totals, terms)}
+        return io.NodeOutput(text, best, totals[best], chosen, totals, ui=told)
+
+
+def _told(totals: Sequence[float], terms: Mapping[str, Sequence[float]]) -> dict[str, list]:
+    """The scores in full for programs that read ComfyUI's history, one of each per picture."""
+    by_term = {name: for_json(values) for name, values in terms.items()}
+    return {"dno_scores": [{"scores": for_json(totals), "terms": by_term}]}
 
 
 def score_images(

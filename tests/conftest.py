@@ -18,6 +18,7 @@ if not os.environ.get("COMFYUI_PATH") or not (COMFYUI / "main.py").exists():
 # The root may be on sys.path only while run.py loads: its `nodes` would hide ComfyUI's.
 sys.path[:] = [str(ROOT), *(entry for entry in sys.path if Path(entry).resolve() != ROOT)]
 import run  # noqa: E402
+import sweeps  # noqa: E402, F401
 from tools import inside  # noqa: E402
 
 _prefix = Path(sys.prefix).parent  # of the environment that run.py made

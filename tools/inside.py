@@ -24,6 +24,7 @@ def start_comfyui(data: Path, arguments: tuple[str, ...] = ("--cpu",)) -> None:
     import comfy.cli_args
     import folder_paths
     import torch
+    import utils.extra_config  # noqa: F401 before ComfyUI's nodes.py puts another utils in front
 
     sys.argv = given
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
@@ -40,6 +41,19 @@ def load_pack():
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def load_nodes(packs: tuple[str, ...]) -> list[str]:
+    """ComfyUI's own nodes and custom nodes from these paths; the paths that could not be loaded."""
+    import asyncio
+
+    import nodes
+
+    async def load() -> list[str]:
+        await nodes.init_extra_nodes(init_custom_nodes=False, init_api_nodes=False)
+        return [pack for pack in packs if not await nodes.load_custom_node(pack)]
+
+    return asyncio.run(load())
 
 
 def load_checkpoint(path: Path):

@@ -29,6 +29,8 @@ PINS = {
         *("pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"),
         "hypothesis==6.170.17",
     ],
+    "sweeps": ["pyarrow>=18"],  # results as Parquet
+    "ray": ["ray[data]>=2.49"],  # sweeps on a cluster
     "originals": [  # of reward models, to compare with; their other needs are not used
         *("imscore==0.0.11", "image-reward==1.5", "hpsv2==1.2.0", "t2v_metrics==3.0"),
         *("open_clip_torch==3.3.0", "ftfy==6.3.1", "wcwidth==0.2.14", "timm==1.0.31"),
@@ -131,7 +133,8 @@ def run_steps(stamps: Path, steps: Iterable[tuple]) -> None:
             part.replace(stamps)
 
 
-def prepare(home: Home, tests: bool) -> None:
+def prepare(home: Home, tests: bool, extras: tuple[str, ...] = ()) -> None:
+    """Make the environment ready. extras: names of PINS that only some commands need."""
     low, high = PYTHONS
     if not low <= sys.version_info[:2] <= high:
         raise Failure(
@@ -144,11 +147,11 @@ def prepare(home: Home, tests: bool) -> None:
     stamps = home.root / "prepared.json"
     if not os.path.exists(home.python):  # a first start, or the Python under it went away
         stamps.unlink(missing_ok=True)
-    run_steps(stamps, preparation(home, tests))
+    run_steps(stamps, preparation(home, tests, ("sweeps", "ray") if tests else extras))
     link_pack(home.comfyui / "custom_nodes")
 
 
-def preparation(home: Home, tests: bool) -> Iterator[tuple]:
+def preparation(home: Home, tests: bool, extras: tuple[str, ...] = ()) -> Iterator[tuple]:
     yield "Python environment", digest(PINS["pip"]), lambda: make_venv(home)
     yield "PyTorch", digest(PINS[home.torch]), lambda: install_torch(home)
     if home.private:
@@ -162,6 +165,9 @@ def preparation(home: Home, tests: bool) -> Iterator[tuple]:
         originals = PINS["originals"]
         install = ("install", "--no-deps", *originals)  # they would change ComfyUI's own packages
         yield "originals", digest(originals), lambda: home.pip(*install)
+    for name in extras:
+        wanted = PINS[name]
+        yield f"packages for {name}", digest(wanted), lambda each=wanted: home.pip("install", *each)
 
 
 def make_venv(home: Home) -> None:

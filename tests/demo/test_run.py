@@ -71,6 +71,29 @@ def test_a_damaged_stamp_file_starts_over(tmp_path):
     assert json.loads((tmp_path / "s.json").read_text()) == {"a": "1"}
 
 
+# A sweep
+
+
+@pytest.mark.parametrize(
+    ("options", "extras"),
+    [([], ("sweeps",)), (["--ray", "local"], ("sweeps", "ray")), (["--retry"], ("sweeps",))],
+)
+def test_a_sweep_asks_for_what_it_needs_and_no_more(monkeypatch, options, extras):
+    asked, given = [], []
+    monkeypatch.setattr(run, "prepare", lambda home, tests, extras=(): asked.append(extras))
+    monkeypatch.setattr(run, "run_sweep", lambda home, rest: given.append(rest) or 0)
+    assert run.main(["sweep", "file.yaml", *options]) == 0
+    assert asked == [extras] and given == [["file.yaml", *options]]
+
+
+def test_the_extras_are_steps_of_their_own(tmp_path):
+    home = run.Home(tmp_path, tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "requirements.txt").touch()
+    steps = [name for name, *_ in prepare.preparation(home, False, ("sweeps",))]
+    assert steps[-1] == "packages for sweeps" and "packages for ray" not in steps
+
+
 # The ComfyUI in use
 
 

@@ -33,12 +33,18 @@ def evaluations(memory: str, iterations: int, steps: int, **inputs) -> tuple[int
 
     model = tiny.unet(tiny.ModelType.FLOW)
     model.set_model_unet_function_wrapper(count)
+    aligned(model, memory, iterations, steps, **inputs)
+    return tuple(counts.int().tolist())
+
+
+def aligned(model, memory: str, iterations: int, steps: int, batch: int = 1, **inputs):
+    """The history of a short run."""
     with torch.inference_mode():
-        DNOSampler.execute(
+        return DNOSampler.execute(
             model,
             tiny.conditioning(1),
             tiny.conditioning(2),
-            {"samples": torch.zeros(1, 4, 8, 8)},
+            {"samples": torch.zeros(batch, 4, 8, 8)},
             tiny.vae(),
             {"mean": Weighted(1.0, Mean())},
             0,
@@ -51,8 +57,7 @@ def evaluations(memory: str, iterations: int, steps: int, **inputs) -> tuple[int
             0.01,
             options=Options(memory=memory),
             **inputs,
-        )
-    return tuple(counts.int().tolist())
+        )[1]
 
 
 def test_whole_calls_cost_one_forward_and_one_recomputation_per_step():
@@ -71,6 +76,36 @@ def test_what_fits_is_recorded_from_the_first_iteration_on(memory):
     plain, recorded = evaluations(memory, iterations=3, steps=4)
     assert recorded == 3 * 4
     assert plain == 1 + 4
+
+
+@pytest.mark.parametrize("memory", ["call", "automatic"])
+def test_the_history_counts_what_the_network_did(memory):
+    """Against a count at the network itself, there and back."""
+    rows = torch.zeros(1)  # not a list, which would be put back as state of the model
+
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(context, value):
+            rows.add_(len(value))
+            return value.view_as(value)
+
+        @staticmethod
+        def backward(context, gradient):
+            rows.add_(len(gradient))
+            return gradient
+
+    def count(apply_model, arguments):
+        return Counted.apply(
+            apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+        )
+
+    model = tiny.unet(tiny.ModelType.FLOW)
+    model.set_model_unet_function_wrapper(count)
+    history = aligned(model, memory, iterations=3, steps=4, batch=2)
+    spent = [record.evaluations for record in history.records]
+    assert spent == ([4, 16, 28, 40] if memory == "call" else [5, 13, 21, 29])
+    total = float(rows) / 2 / 2  # CFG's two halves, a batch of two
+    assert total == spent[-1]
 
 
 @pytest.mark.parametrize("level", list(Level), ids=lambda level: level.name.lower())

@@ -20,6 +20,7 @@ from ComfyUI_DNO.dno.history import Film
 from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed
 from ComfyUI_DNO.nodes.history import DNOHistoryFrames, DNOHistoryPlot, chosen, numbers, summary
+from ComfyUI_DNO.nodes.history_data import DNOHistoryData
 from ComfyUI_DNO.nodes.options import NODES as OPTIONS
 from ComfyUI_DNO.nodes.rank import DNORankImages
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
@@ -30,7 +31,14 @@ from ..support import tiny
 from ..support.histories import climb
 
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
-NODES = [DNOHistoryPlot, DNOHistoryFrames, DNOScoreImages, DNORankImages, DNOBestSeed]
+NODES = [
+    DNOHistoryPlot,
+    DNOHistoryFrames,
+    DNOHistoryData,
+    DNOScoreImages,
+    DNORankImages,
+    DNOBestSeed,
+]
 REWARD = {"brightness": Weighted(2.0, Brightness(1.0)), "darkness": Weighted(0.5, Darkness())}
 PLOT = {"width": 384, "height": 256}
 FRAMES = {"every": 1, "maximum": 1000, "image": 0, "caption": False}
@@ -113,6 +121,21 @@ def test_the_text_of_a_batch_gives_means_and_the_range_of_the_best():
     )
 
 
+def test_the_data_are_the_history_in_full():
+    history = climb(4, batch=2, terms=("drag",))
+    history.records[1].terms["drag"][1] = math.nan
+    ((text,), (start,), (best,)), ui = execute(DNOHistoryData, history=history)
+    told = json.loads(text)
+    assert ui["dno_history"] == [told] and told["terms"]["drag"][1][1] is None
+    assert told["step"] == [0, 1, 2, 3, 4] and told["seconds"][-1] == history.records[-1].seconds
+    assert told["best_step"] == history.best.step.tolist()
+    for place, record in enumerate(history.records):
+        assert told["reward"][place] == record.reward.tolist()
+        assert told["indicators"]["P(z)"][place] == record.indicators["P(z)"].tolist()
+    assert torch.equal(start, history.film.images[0].movedim(1, -1) / 255)
+    assert torch.equal(best, history.best.image.movedim(1, -1))
+
+
 def test_frames_are_the_pictures_in_order():
     history = climb(6, batch=2)
     ((frames,),), ui = execute(DNOHistoryFrames, history=history, **FRAMES | {"image": 1})
@@ -182,7 +205,9 @@ def test_scores_come_as_table_list_and_best():
         "1 *     | -0.15  | -0.1       | 0.1",
         "2       | -0.75  | -0.5       | 0.5",
     ]
-    assert ui == {"text": [text]}
+    (told,) = ui["dno_scores"]  # in full, for programs
+    assert told["scores"] == scores and ui["text"] == [text]
+    assert told["terms"]["darkness"] == pytest.approx([0.8, 0.1, 0.5], abs=1e-6)
 
 
 def test_one_picture_needs_no_star_and_alpha_is_ignored():

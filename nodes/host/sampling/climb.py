@@ -121,7 +121,7 @@ class Climb:
         iterates = self._iterates(sampling, start.noise, progress)
         try:
             for iterate in iterates:
-                history.add(iterate, progress.seconds)
+                history.add(iterate, progress.seconds, self._spent(sampling, recorded))
                 better = history.best.step == iterate.step
                 denoised = _rows(better, self._predicted_of(iterate), denoised)
                 recorded[better] = sampling.levels.rounded
@@ -148,6 +148,11 @@ class Climb:
         words = [self._words(), *filter(None, [history.stop_reason])]
         progress.finish(history.best.image, "\n".join(words))
         return Climbed(history, latent, denoised, start.origin)
+
+    def _spent(self, sampling: Sampling, recorded: Tensor) -> float:
+        """Evaluations per image if this iterate were the last; a recorded best is sampled again."""
+        again = sampling.levels.rounded or bool(recorded.any())
+        return sampling.evaluations.pictures / len(recorded) + again * sampling.steps
 
     def _start(self, progress: Progress) -> Start:
         noise, settings = self._sampling.noise, self._settings

@@ -45,10 +45,29 @@ class Origin:
     generators: Generators
 
 
+class Evaluations:
+    """Evaluations of the network, there and back, in pictures; CFG's two halves are one."""
+
+    def __init__(self) -> None:
+        self.pictures = 0
+
+    def count(self, x: Tensor, outputs: tuple[Tensor, ...]) -> None:
+        """One evaluation of `x` (B,C,...), and its backward pass when it comes."""
+        self._add(x)
+        for output in outputs:
+            if isinstance(output, Tensor) and output.requires_grad:
+                output.register_hook(self._add)
+                break  # both halves go back together
+
+    def _add(self, pictures: Tensor) -> None:
+        self.pictures += len(pictures)
+
+
 class Sampling:
     """One guider's sampling as a pure function of its noise: same noise, same latent, bitwise.
 
     tensors: sigmas, noise, latent image and denoise mask, ordinary ones.
+    evaluations: of the network so far, forward and backward.
     """
 
     def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
@@ -59,6 +78,7 @@ class Sampling:
         self._state = state
         self.origin = Origin(extra_args.get("seed"), state.generators)
         self.levels = self._levels(model_wrap, resident)
+        self.evaluations = Evaluations()
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
         self.warnings: list[str] = []
@@ -163,10 +183,13 @@ class Sampling:
         """Every evaluation of the network, ControlNet included, at its level of memory."""
 
         def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
-            return tuple(executor(model, conds, x, timestep, model_options))
+            outputs = tuple(executor(model, conds, x, timestep, model_options))
+            self.evaluations.count(x, outputs)
+            return outputs
 
         # Copies: what the sampler writes into, before or after, is nothing that a call has saved.
         given, carried = x_in.clone(), self._carried is None or self._carried(timestep)
+
         def alone(index: int):
             only = [cond if index == other else None for other, cond in enumerate(conds)]
             return lambda x: (evaluate(x, only)[index],)
