@@ -1,8 +1,9 @@
 """Train the demo checkpoint: ``python -m demo.training --comfyui PATH``, from the repository root.
 
-The stages run in order: classifier, autoencoder, encoding, denoiser, storing, CLIP. Each leaves its
-result in the working directory; a finished stage is skipped and an interrupted one goes on where
-it stopped. About three hours on one CPU core.
+The stages run in order: classifier, autoencoder, denoiser on plain pictures, denoiser on rich ones,
+storing, CLIP. Each leaves its result in the working directory; a finished stage is skipped and an
+interrupted one goes on where it stopped. About five hours on one CPU core. With --from-embedded the
+autoencoder and the rich pictures start from the weights that are in this folder.
 """
 
 import argparse
@@ -13,13 +14,16 @@ import torch
 from .. import reward_model
 from ..classifier import WEIGHTS as CLASSIFIER_WEIGHTS
 from ..mmdit import Denoiser
-from ..weights import WEIGHTS, Weights, write_weights
+from ..weights import WEIGHTS, Weights, read_weights, write_weights
 from . import classifier, contrastive, diffusion, vae, views
 from .captions import Captions, tokenizer
-from .latents import encode
+from .latents import Captioned, encode
 from .pictures import Studio, load_icons
+from .progress import load_part
+from .scene_latents import SceneLatents
+from .stage import Stage
 
-STAGES = ("classifier", "vae", "diffusion", "store", "clip")
+STAGES = ("classifier", "vae", "diffusion", "scenes", "store", "clip")
 
 
 def main() -> None:
@@ -33,11 +37,15 @@ def main() -> None:
     if "classifier" in arguments.stages:
         train_classifier(studio, directory, arguments.classifier_minutes)
     if "vae" in arguments.stages:
-        vae.train(studio, directory, arguments.vae_minutes)
+        start = vae.embedded(read_weights()) if arguments.from_embedded else None
+        vae.train(Stage(studio), directory, arguments.vae_minutes, start)
     if "diffusion" in arguments.stages:
         encoder = vae.stored(directory).encoder
         data = encode(studio, encoder, directory / "latents.pt", arguments.pictures)
-        diffusion.train(data, captions, directory, arguments.diffusion_minutes)
+        path = directory / diffusion.SESSION
+        diffusion.train(Captioned(data, captions), captions, path, arguments.diffusion_minutes)
+    if "scenes" in arguments.stages:
+        train_on_scenes(Stage(studio), captions, directory, arguments)
     if "store" in arguments.stages:
         store(directory, captions, arguments.eight_bits)
     if "clip" in arguments.stages:
@@ -51,6 +59,21 @@ def train_classifier(studio: Studio, directory: Path, minutes: float) -> None:
         concept, colour, ground = classifier.accuracy(network, studio, relit)
         print(f"{name}: concept {concept:.3f} colour {colour:.3f} background {ground:.3f}")
     classifier.store(network, CLASSIFIER_WEIGHTS)
+
+
+def train_on_scenes(
+    stage: Stage, captions: Captions, directory: Path, arguments: argparse.Namespace
+) -> None:
+    """The denoiser's second stage: rich pictures, from what it made of plain ones."""
+    if arguments.from_embedded:
+        embedded = read_weights()
+        start = diffusion.with_words(embedded.denoiser, embedded.identifiers, captions)
+    else:
+        start = load_part(directory / diffusion.SESSION, "average")
+    encoder = vae.stored(directory).encoder
+    data = SceneLatents(stage, encoder, directory / "scenes", arguments.scene_pieces)
+    path = directory / diffusion.SCENE_SESSION
+    diffusion.train(data, captions, path, arguments.scene_minutes, start)
 
 
 def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
@@ -90,10 +113,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--directory", type=Path, default=Path(".comfyui/demo_training"))
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--classifier-minutes", type=float, default=6)
-    parser.add_argument("--vae-minutes", type=float, default=17)
+    parser.add_argument("--vae-minutes", type=float, default=30)
     parser.add_argument("--diffusion-minutes", type=float, default=100)
+    parser.add_argument("--scene-minutes", type=float, default=150)
     parser.add_argument("--clip-minutes", type=float, default=44)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
+    parser.add_argument("--scene-pieces", type=int, default=64, help="of 1,024 rich pictures each")
+    parser.add_argument("--from-embedded", action="store_true", help="start from these weights")
     parser.add_argument("--eight-bits", action="store_true", help="store the denoiser in int8")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

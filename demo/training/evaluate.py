@@ -112,9 +112,10 @@ def judge(classifier: Classifier, tasks: list[Task], images: list[Tensor]) -> di
     return {name: sum(marks) / len(marks) for name, marks in right.items() if marks}
 
 
-def judge_clip(captions: Captions, tasks: list[Task], images: list[Tensor]) -> dict[str, float]:
+def judge_clip(comfyui: Path, tasks: list[Task], images: list[Tensor]) -> dict[str, float]:
     """The same of the demo's CLIP, asked with plain sentences."""
-    network, _ = reward_model.stored()
+    network, identifiers = reward_model.stored()
+    captions = Captions(tokenizer(comfyui), identifiers)
     labels = Labels(
         torch.tensor([CONCEPTS.index(task.concept) for task in tasks]),
         torch.tensor([COLOURS.index(t.colour) + 1 if t.colour else NATURAL for t in tasks]),
@@ -151,7 +152,7 @@ def main() -> None:
     for title, tasks in (("plain", plain), ("coloured, on a colour", coloured)):
         images = [host.draw(task.prompt, SEED + i) for i, task in enumerate(tasks)]
         figures = judge(classifier, tasks, images)
-        clip = judge_clip(Captions(tokenizer(arguments.comfyui)), tasks, images)
+        clip = judge_clip(arguments.comfyui, tasks, images)
         for judge_name, shares in (("classifier", figures), ("CLIP", clip)):
             rounded = {name: round(share, 3) for name, share in shares.items()}
             print(f"{title} {len(tasks)}, {judge_name}: {rounded}")
