@@ -14,8 +14,9 @@ import torch
 from .. import reward_model
 from ..classifier import WEIGHTS as CLASSIFIER_WEIGHTS
 from ..mmdit import Denoiser
+from ..scene_judge import WEIGHTS as SCENE_JUDGE_WEIGHTS
 from ..weights import WEIGHTS, Weights, read_weights, write_weights
-from . import classifier, contrastive, diffusion, vae, views
+from . import classifier, contrastive, diffusion, scene_judge, vae, views
 from .captions import Captions, tokenizer
 from .latents import Captioned, encode
 from .pictures import Studio, load_icons
@@ -23,7 +24,7 @@ from .progress import load_part
 from .scene_latents import SceneLatents
 from .stage import Stage
 
-STAGES = ("classifier", "vae", "diffusion", "scenes", "store", "clip")
+STAGES = ("classifier", "vae", "diffusion", "scenes", "judge", "store", "clip")
 
 
 def main() -> None:
@@ -46,6 +47,8 @@ def main() -> None:
         diffusion.train(Captioned(data, captions), captions, path, arguments.diffusion_minutes)
     if "scenes" in arguments.stages:
         train_on_scenes(Stage(studio), captions, directory, arguments)
+    if "judge" in arguments.stages:
+        train_scene_judge(studio, directory, arguments.judge_minutes)
     if "store" in arguments.stages:
         store(directory, captions, arguments.eight_bits)
     if "clip" in arguments.stages:
@@ -59,6 +62,14 @@ def train_classifier(studio: Studio, directory: Path, minutes: float) -> None:
         concept, colour, ground = classifier.accuracy(network, studio, relit)
         print(f"{name}: concept {concept:.3f} colour {colour:.3f} background {ground:.3f}")
     classifier.store(network, CLASSIFIER_WEIGHTS)
+
+
+def train_scene_judge(studio: Studio, directory: Path, minutes: float) -> None:
+    """Train, report and store the judge of rich pictures."""
+    network = scene_judge.train(studio, directory, minutes)
+    figures = scene_judge.accuracy(network, studio)
+    print("held out: " + ", ".join(f"{name} {share:.3f}" for name, share in figures.items()))
+    classifier.store(network, SCENE_JUDGE_WEIGHTS)
 
 
 def train_on_scenes(
@@ -116,6 +127,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--vae-minutes", type=float, default=30)
     parser.add_argument("--diffusion-minutes", type=float, default=100)
     parser.add_argument("--scene-minutes", type=float, default=150)
+    parser.add_argument("--judge-minutes", type=float, default=12)
     parser.add_argument("--clip-minutes", type=float, default=44)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
     parser.add_argument("--scene-pieces", type=int, default=64, help="of 1,024 rich pictures each")
