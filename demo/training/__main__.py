@@ -1,9 +1,10 @@
 """Train the demo checkpoint: ``python -m demo.training --comfyui PATH``, from the repository root.
 
 The stages run in order: classifier, autoencoder, denoiser on plain pictures, denoiser on rich ones,
-storing, CLIP. Each leaves its result in the working directory; a finished stage is skipped and an
-interrupted one goes on where it stopped. About five hours on one CPU core. With --from-embedded the
-autoencoder and the rich pictures start from the weights that are in this folder.
+judge of rich pictures, storing, CLIP, judge of quality. Each leaves its result in the working
+directory; a finished stage is skipped and an interrupted one goes on where it stopped. About five
+hours on one CPU core. With --from-embedded the autoencoder and the rich pictures start from the
+weights that are in the repository.
 """
 
 import argparse
@@ -14,9 +15,10 @@ import torch
 from .. import reward_model
 from ..classifier import WEIGHTS as CLASSIFIER_WEIGHTS
 from ..mmdit import Denoiser
+from ..quality import WEIGHTS as QUALITY_WEIGHTS
 from ..scene_judge import WEIGHTS as SCENE_JUDGE_WEIGHTS
 from ..weights import WEIGHTS, Weights, read_weights, write_weights
-from . import classifier, contrastive, diffusion, scene_judge, vae, views
+from . import classifier, contrastive, diffusion, quality, scene_judge, vae, views
 from .captions import Captions, tokenizer
 from .latents import Captioned, encode
 from .pictures import Studio, load_icons
@@ -24,7 +26,7 @@ from .progress import load_part
 from .scene_latents import SceneLatents
 from .stage import Stage
 
-STAGES = ("classifier", "vae", "diffusion", "scenes", "judge", "store", "clip")
+STAGES = ("classifier", "vae", "diffusion", "scenes", "judge", "store", "clip", "quality")
 
 
 def main() -> None:
@@ -53,6 +55,8 @@ def main() -> None:
         store(directory, captions, arguments.eight_bits)
     if "clip" in arguments.stages:
         train_clip(studio, captions, directory, arguments)
+    if "quality" in arguments.stages:
+        train_quality(Stage(studio), directory, arguments)
 
 
 def train_classifier(studio: Studio, directory: Path, minutes: float) -> None:
@@ -118,6 +122,17 @@ def train_clip(
     print(f"{reward_model.WEIGHTS.name}: {reward_model.WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
 
+def train_quality(stage: Stage, directory: Path, arguments: argparse.Namespace) -> None:
+    """Train, report and store the judge of quality, on what the stored checkpoint draws."""
+    weights = read_weights()
+    captions = Captions(tokenizer(arguments.comfyui), weights.identifiers)
+    pool = quality.pools(stage, weights, captions, directory, count=512)
+    network = quality.train(stage, pool, directory, arguments.quality_minutes)
+    figures = quality.accuracy(network, stage, pool)
+    print("held out: " + ", ".join(f"{name} {share:.3f}" for name, share in figures.items()))
+    classifier.store(network, QUALITY_WEIGHTS)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo.training", description=__doc__)
     parser.add_argument("--comfyui", type=Path, required=True, help="for its CLIP tokenizer")
@@ -128,6 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--diffusion-minutes", type=float, default=100)
     parser.add_argument("--scene-minutes", type=float, default=150)
     parser.add_argument("--judge-minutes", type=float, default=12)
+    parser.add_argument("--quality-minutes", type=float, default=8)
     parser.add_argument("--clip-minutes", type=float, default=44)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
     parser.add_argument("--scene-pieces", type=int, default=64, help="of 1,024 rich pictures each")
