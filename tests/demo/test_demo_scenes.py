@@ -27,6 +27,7 @@ from demo.training.diffusion import with_words
 from demo.training.pictures import SIZE, Studio
 from demo.training.scene_captions import LONGEST, Row, relation, scene_sentences
 from demo.training.scene_latents import SceneLatents
+from demo.training.scene_phrases import OPEN, fits, said_parts, wishes_of
 from demo.training.scenes import NOTHING, Scenes, random_scenes
 from demo.training.stage import Stage
 from demo.vae import Encoder
@@ -310,3 +311,26 @@ def test_plurals_are_new_words():
     assert "apples" in scene_words()
     assert plural("strawberry") == "strawberries"
     assert "fish" not in COUNTABLE
+
+
+def test_a_sentence_about_a_scene_fits_it_and_not_when_altered(studio):
+    scenes = random_scenes(studio, 300, seeded())
+    wishes, altered = (wishes_of(scenes, bad, seeded(2)) for bad in (False, True))
+    right, wrong = fits(scenes, wishes)
+    assert right.diagonal().all()
+    assert not wrong.diagonal().any()
+    assert not (right & wrong).any()
+    spoilt_right, spoilt_wrong = fits(scenes, altered)
+    assert not spoilt_right.diagonal().any()
+    assert spoilt_wrong.diagonal().float().mean() > 0.97  # the rest is in doubt
+    assert wrong.float().mean() > 0.95  # of other pictures nearly all are wrong
+    named = (said_parts(wishes) != OPEN).any(0).tolist()
+    assert all(named), named
+
+
+def test_what_cannot_be_told_is_neither_right_nor_wrong(studio):
+    middle, aside = one(), one(place=[[0.3, 0.5]] * 3)
+    wish = [Wish("apple", place="left"), Wish("apple", place="right"), Wish("apple", "red")]
+    right, wrong = fits(Scenes.cat([middle, aside, one(light=1)]), wish)
+    assert right.tolist() == [[False] * 3, [True, False, False], [False] * 3]
+    assert wrong.tolist() == [[False, False, True], [False, True, True], [False] * 3]
