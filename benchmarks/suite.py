@@ -34,11 +34,14 @@ class Suite:
         from ComfyUI_DNO import rewards
         from ComfyUI_DNO.dno.objective import Weighted
         from ComfyUI_DNO.nodes.reward_models import DNOLoadRewardModel
-        from demo import reward_model, scene_judge
+        from demo import quality, reward_model, scene_judge
 
         self._judges = {}
         if scene_judge.WEIGHTS.exists():
             self._judges["found"] = scene_judge.SceneJudge.load().recognised
+        if quality.WEIGHTS.exists():
+            clean = quality.Quality.load().clean
+            self._judges["quality"] = lambda pictures, _: clean(pictures)
         clip = reward_model.assemble(HOME / "reward_models" / "dno_demo_clip.safetensors")
         import folder_paths
         import torch
