@@ -36,7 +36,8 @@ def main() -> None:
     directory: Path = arguments.directory
     directory.mkdir(parents=True, exist_ok=True)
     studio = Studio(load_icons(directory / "icons"))
-    captions = Captions(tokenizer(arguments.comfyui))
+    words = tokenizer(arguments.comfyui)
+    captions, plain = Captions(words), Captions(words, rich=False)
     if "classifier" in arguments.stages:
         train_classifier(studio, directory, arguments.classifier_minutes)
     if "vae" in arguments.stages:
@@ -46,15 +47,16 @@ def main() -> None:
         encoder = vae.stored(directory).encoder
         data = encode(studio, encoder, directory / "latents.pt", arguments.pictures)
         path = directory / diffusion.SESSION
-        diffusion.train(Captioned(data, captions), captions, path, arguments.diffusion_minutes)
+        diffusion.train(Captioned(data, plain), plain, path, arguments.diffusion_minutes)
     if "scenes" in arguments.stages:
-        train_on_scenes(Stage(studio), captions, directory, arguments)
+        train_on_scenes(Stage(studio), captions, plain, directory, arguments)
     if "judge" in arguments.stages:
         train_scene_judge(studio, directory, arguments.judge_minutes)
+    known = captions if (directory / diffusion.SCENE_SESSION).exists() else plain
     if "store" in arguments.stages:
-        store(directory, captions, arguments.eight_bits)
+        store(directory, known, arguments.eight_bits)
     if "clip" in arguments.stages:
-        train_clip(studio, captions, directory, arguments)
+        train_clip(studio, captions, known, directory, arguments)
     if "quality" in arguments.stages:
         train_quality(Stage(studio), directory, arguments)
 
@@ -77,14 +79,19 @@ def train_scene_judge(studio: Studio, directory: Path, minutes: float) -> None:
 
 
 def train_on_scenes(
-    stage: Stage, captions: Captions, directory: Path, arguments: argparse.Namespace
+    stage: Stage,
+    captions: Captions,
+    plain: Captions,
+    directory: Path,
+    arguments: argparse.Namespace,
 ) -> None:
     """The denoiser's second stage: rich pictures, from what it made of plain ones."""
     if arguments.from_embedded:
         embedded = read_weights()
-        start = diffusion.with_words(embedded.denoiser, embedded.identifiers, captions)
+        start, known = embedded.denoiser, embedded.identifiers
     else:
-        start = load_part(directory / diffusion.SESSION, "average")
+        start, known = load_part(directory / diffusion.SESSION, "average"), plain.identifiers
+    start = diffusion.with_words(start, known, captions)
     encoder = vae.stored(directory).encoder
     data = SceneLatents(stage, encoder, directory / "scenes", arguments.scene_pieces)
     path = directory / diffusion.SCENE_SESSION
@@ -105,16 +112,20 @@ def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
 
 
 def train_clip(
-    studio: Studio, captions: Captions, directory: Path, arguments: argparse.Namespace
+    studio: Studio,
+    captions: Captions,
+    known: Captions,
+    directory: Path,
+    arguments: argparse.Namespace,
 ) -> None:
-    """Train and store the CLIP that is the demo's learned reward."""
+    """Train and store the CLIP that is the demo's learned reward; ``known``: to the denoiser."""
     autoencoder = vae.stored(directory)
     data = encode(studio, autoencoder.encoder, directory / "latents.pt", arguments.pictures)
-    network = Denoiser(len(captions.identifiers) + 1).eval()
+    network = Denoiser(len(known.identifiers) + 1).eval()
     network.load_state_dict(diffusion.stored(directory))
     decoder = autoencoder.decoder
     pools = (
-        views.sampled(studio, network, decoder, captions, directory / "sampled.pt", 4096),
+        views.sampled(studio, network, decoder, known, directory / "sampled.pt", 4096),
         views.decoded(data, decoder, directory / "decoded.pt", 6144),
     )
     trained = contrastive.train(studio, captions, pools, directory, arguments.clip_minutes)

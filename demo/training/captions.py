@@ -38,11 +38,15 @@ def tokenizer(comfyui: Path):
 class Captions:
     """Turns sentences into rows of the token table, and labels into sentences."""
 
-    def __init__(self, tokenizer, identifiers: Tensor | None = None) -> None:
-        """``identifiers``: the tokens that a stored network knows; all of ours by default."""
+    def __init__(self, tokenizer, identifiers: Tensor | None = None, rich: bool = True) -> None:
+        """``identifiers``: the tokens that a stored network knows; by default all of ours.
+
+        rich: with the words of rich pictures.
+        """
         self._tokenizer = tokenizer
         if identifiers is None:
-            words = [*COLOURS, *BACKGROUNDS, "grey", *KINDS, *FILLER, *JOINING, *scene_words()]
+            words = [*COLOURS, *BACKGROUNDS, "grey", *KINDS, *FILLER, *JOINING]
+            words += scene_words() if rich else []
             for concept in CATALOGUE:
                 words += [concept.name, *concept.synonyms]
             known = sorted({i for word in words for i in self._identifiers(word)})

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..clip import Tokens
+from ..clip import WORD_WIDTH, Tokens
 from ..mmdit import Denoiser
 from .captions import Captions
 from .optimizers import MuonAndAdam, exponential_average
@@ -17,6 +17,8 @@ BATCH = 48
 RATE = 2e-3
 SHIFT = 3.0
 GUIDANCE, STEPS = 3.0, 20
+_NEW_WORDS = 0.05
+"""Standard deviation of the vectors that new words start with."""
 
 
 def noise_levels(uniform: Tensor) -> Tensor:
@@ -126,9 +128,15 @@ def train(
 
 
 def with_words(state: dict[str, Tensor], identifiers: Tensor, captions: Captions) -> dict:
-    """Trained weights for a larger vocabulary; a plural starts as its singular, others anew."""
+    """Trained weights for a larger vocabulary.
+
+    A plural starts as its singular; other new words start near zero, where unknown words are, which
+    the network knows to ignore. Large random vectors would raise the loss a hundredfold at first.
+    """
     old = {int(token): row + 1 for row, token in enumerate(identifiers)}
-    rows = Denoiser(len(captions.identifiers) + 1).text.table.weight.detach().clone()
+    shape = len(captions.identifiers) + 1, WORD_WIDTH
+    rows = _NEW_WORDS * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    rows[0] = 0
     starts = captions.plurals()
     for row, token in enumerate(captions.identifiers.tolist(), start=1):
         known = old.get(token) or old.get(starts.get(token, token))

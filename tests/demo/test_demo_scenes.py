@@ -266,8 +266,14 @@ def test_a_larger_vocabulary_leaves_old_prompts_alone(captions):
             noise = torch.randn(2, 16, 16, 16, generator=seeded())
             outputs.append(network(noise, torch.tensor([0.7, 0.7]), tokens))
     assert torch.equal(*outputs)
+    assert Captions(clip_tokenizer(), rich=False).identifiers.tolist() == (
+        weights.identifiers.tolist()
+    )
     rows = captions.tokens(["apple", "apples"]).rows[:, 1]
-    assert torch.equal(*state["text.table.weight"][rows])
+    table = state["text.table.weight"]
+    assert torch.equal(*table[rows])
+    meadow = captions.tokens(["meadow"]).rows[0, 1]
+    assert 0 < table[meadow].norm() < 0.2 * table[rows[0]].norm()  # about as an unknown word
     assert set(weights.identifiers.tolist()) <= set(captions.identifiers.tolist())
 
 
