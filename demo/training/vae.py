@@ -96,9 +96,7 @@ def train(
     )
     squares = 0.0
     while session.progress < 1:
-        rate = min(1, (session.step + 1) / 100)
-        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * session.progress))
-        rate *= 1.0 if start is None else 0.5
+        rate = _rate(session) * (1.0 if start is None else 0.5)
         generator = torch.Generator().manual_seed(1_000_000 + session.step)
         loss, square = loss_of(network, crops(stage, BATCH, generator))
         network.zero_grad(set_to_none=True)
@@ -117,6 +115,12 @@ def train(
             squares = 0.0
     session.save()
     return average.eval()
+
+
+def _rate(session: Session) -> float:
+    """Share of the full rate: up over 100 steps, then a cosine down to a hundredth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * session.progress))
+    return min(1, (session.step + 1) / 100) * (0.01 + 0.99 * cosine)
 
 
 def embedded(weights: Weights) -> Autoencoder:

@@ -25,6 +25,7 @@ from demo.training import scene_latents
 from demo.training.captions import STRANGE, Captions
 from demo.training.diffusion import with_words
 from demo.training.pictures import SIZE, Studio
+from demo.training.progress import Session
 from demo.training.scene_captions import LONGEST, Row, relation, scene_sentences
 from demo.training.scene_latents import SceneLatents
 from demo.training.scene_phrases import OPEN, fits, said_parts, wishes_of
@@ -340,3 +341,18 @@ def test_what_cannot_be_told_is_neither_right_nor_wrong(studio):
     right, wrong = fits(Scenes.cat([middle, aside, one(light=1)]), wish)
     assert right.tolist() == [[False] * 3, [True, False, False], [False] * 3]
     assert wrong.tolist() == [[False, False, True], [False, True, True], [False] * 3]
+
+
+def test_a_session_spends_its_budget_by_computing_not_by_waiting(tmp_path, monkeypatch):
+    clock = {"process_time": 5.0, "monotonic": 100.0}
+    for name in clock:
+        monkeypatch.setattr(f"demo.training.progress.time.{name}", lambda name=name: clock[name])
+    session = Session(tmp_path / "a.session", minutes=1)
+    clock["monotonic"] += 30  # waits
+    assert session.seconds == 0
+    clock["process_time"] += 30
+    assert session.progress == 0.5 / torch.get_num_threads()
+    spent = session.seconds
+    session.save()
+    clock["process_time"] = 0.0  # another process
+    assert Session(tmp_path / "a.session", minutes=1).seconds == spent
