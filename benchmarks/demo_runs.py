@@ -50,8 +50,11 @@ class Demo:
         with torch.inference_mode():
             return nodes.CLIPTextEncode().encode(self.clip, prompt)[0]
 
-    def align(self, job: Job, reward=None, gradient=None):
-        """The history of the DNO Sampler on one job; a reward or gradient given is used instead."""
+    def align(self, job: Job, reward=None, gradient=None, kept=None):
+        """The history of the DNO Sampler on one job.
+
+        A reward, a gradient, and pairs of weight and regularizer that are given are used instead.
+        """
         import torch
 
         from ComfyUI_DNO import regularizers, rewards
@@ -62,7 +65,9 @@ class Demo:
         reward = reward or getattr(rewards, job.reward)(**job.reward_fields)
         if gradient is None and job.gradient:
             gradient = Estimated(**job.gradient)
-        kept = {n: Weighted(w, getattr(regularizers, n)()) for n, w in job.regularizers}
+        if kept is None:
+            kept = [(weight, getattr(regularizers, name)()) for name, weight in job.regularizers]
+        terms = {type(each).__name__: Weighted(weight, each) for weight, each in kept}
         with torch.inference_mode():
             return DNOSampler.execute(
                 self.model,
@@ -79,6 +84,6 @@ class Demo:
                 1.0,
                 job.iterations,
                 job.learning_rate,
-                kept or None,
+                terms or None,
                 gradient=gradient,
             )[1]

@@ -4,8 +4,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..clip import POSITIONS, Tokens
+from ..scenery import plural, scene_words
 from ..vocabulary import BACKGROUNDS, CATALOGUE, COLOURS
 from .pictures import NATURAL, Labels
 
@@ -36,18 +38,31 @@ def tokenizer(comfyui: Path):
 class Captions:
     """Turns sentences into rows of the token table, and labels into sentences."""
 
-    def __init__(self, tokenizer) -> None:
+    def __init__(self, tokenizer, identifiers: Tensor | None = None, rich: bool = True) -> None:
+        """``identifiers``: the tokens that a stored network knows; by default all of ours.
+
+        rich: with the words of rich pictures.
+        """
         self._tokenizer = tokenizer
-        words = [*COLOURS, *BACKGROUNDS, "grey", *KINDS, *FILLER, *JOINING]
-        for concept in CATALOGUE:
-            words += [concept.name, *concept.synonyms]
-        identifiers = sorted({i for word in words for i in self._identifiers(word)})
-        self.identifiers = torch.tensor(identifiers, dtype=torch.int32)
-        self._row = {identifier: row + 1 for row, identifier in enumerate(identifiers)}
+        if identifiers is None:
+            words = [*COLOURS, *BACKGROUNDS, "grey", *KINDS, *FILLER, *JOINING]
+            words += scene_words() if rich else []
+            for concept in CATALOGUE:
+                words += [concept.name, *concept.synonyms]
+            known = sorted({i for word in words for i in self._identifiers(word)})
+            identifiers = torch.tensor(known, dtype=torch.int32)
+        self.identifiers = identifiers
+        self._row = {int(one): row + 1 for row, one in enumerate(identifiers)}
 
     @cache  # noqa: B019  (one instance per run)
     def _identifiers(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text)["input_ids"][1:-1])
+
+    def plurals(self) -> dict[int, int]:
+        """Tokens of plurals, and those of their singulars, where both are one token."""
+        pairs = [(plural(c.name), c.name) for c in CATALOGUE]
+        tokens = [(self._identifiers(many), self._identifiers(one)) for many, one in pairs]
+        return {m[0]: o[0] for m, o in tokens if len(m) == len(o) == 1}
 
     def tokens(self, sentences: list[str]) -> Tokens:
         """Sentences of at most 15 tokens (longer ones are cut)."""
@@ -94,7 +109,7 @@ def sentence(concept: int, colour: int, background: int, draw: list[float]) -> s
         kind = _pick(KINDS, draw[4] / 0.35)
         subject = f"{'an' if kind[0] in 'aeio' else 'a'} {kind} of {subject}"
     if draw[5] < 0.5:
-        subject += _pick(_grounds(BACKGROUNDS[background]), draw[5] / 0.5)
+        subject += _pick(ground_phrases(BACKGROUNDS[background]), draw[5] / 0.5)
     if draw[6] < _STRANGE_SHARE:
         words = subject.split()
         words.insert(int(draw[7] * (len(words) + 1)), _pick(STRANGE, draw[6] / _STRANGE_SHARE))
@@ -102,7 +117,8 @@ def sentence(concept: int, colour: int, background: int, draw: list[float]) -> s
     return subject
 
 
-def _grounds(name: str) -> tuple[str, ...]:
+def ground_phrases(name: str) -> tuple[str, ...]:
+    """Ways to say that the background has this colour."""
     article = "an" if name == "orange" else "a"
     if name == "gray":
         return " on a gray background", " on a grey background", " on gray"

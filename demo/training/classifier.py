@@ -37,10 +37,10 @@ def scenes(studio: Studio, labels: Labels, generator: torch.Generator) -> tuple[
     contrast = _between(0.6, 1.15, (count, 1, 1, 1), generator)
     lift = _between(-0.1, 0.15, (count, 1, 1, 1), generator)
     picture = torch.where(relit, (picture - 0.5) * contrast + 0.5 + lift, picture)
-    return _soften(picture, generator).clamp(0, 1), ~relit.flatten()
+    return soften(picture, generator).clamp(0, 1), ~relit.flatten()
 
 
-def _soften(picture: Tensor, generator: torch.Generator) -> Tensor:
+def soften(picture: Tensor, generator: torch.Generator) -> Tensor:
     """Blur half of the pictures, and add a little noise to all."""
     blurred = F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, 1)
     amount = _between(-1, 1, (len(picture), 1, 1, 1), generator).clamp(min=0)

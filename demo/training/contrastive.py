@@ -19,9 +19,13 @@ from ..reward_model import PATCH, SIDE
 from ..vocabulary import CONCEPTS
 from .captions import Captions
 from .optimizers import MuonAndAdam, exponential_average
-from .phrases import Phrases, alike, every_thing, fits, phrases
+from .phrases import Phrases, alike, every_thing, fits, phrases, rows_of
 from .pictures import Labels, Studio
 from .progress import Session
+from .scene_phrases import fits as scene_fits
+from .scene_phrases import wishes_of
+from .scenes import random_scenes
+from .stage import Stage
 from .views import Pool, drawn, rendered, worsen
 
 SESSION = "contrastive.session"
@@ -85,7 +89,7 @@ class Trainer:
     ) -> None:
         torch.manual_seed(0)
         self._studio, self._captions, self._pools = studio, captions, pools
-        self._same = alike(studio)
+        self._same, self._stage = alike(studio), Stage(studio, SIDE)
         known = len(captions.identifiers)
         self._network, self.average = (reward_model.compact(known) for _ in range(2))
         with torch.no_grad():
@@ -106,12 +110,8 @@ class Trainer:
     def step(self) -> tuple[float, float]:
         """One batch; returns its loss, and the share of pictures whose best sentence may fit."""
         generator = torch.Generator().manual_seed(5_000_000 + self.session.step)
-        picture, labels, true_colours = self._pictures(generator)
-        texts = [phrases(self._captions, labels, bad, generator) for bad in (False, True)]
-        texts.append(every_thing(self._captions, generator))
-        said = Labels(*(torch.cat(column) for column in zip(*map(_columns, texts), strict=True)))
-        rows = torch.cat([part.rows for part in texts])
-        right, wrong = fits(labels, true_colours, said, self._same)
+        rich = self.session.step % 3 == 2
+        picture, rows, right, wrong = (self._rich if rich else self._plain)(generator)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             text = text_embed(self._network, rows)
         kept = None
@@ -129,6 +129,24 @@ class Trainer:
         self.session.advance()
         best = logits.argmax(1, keepdim=True)
         return loss.item(), 1 - wrong.gather(1, best).float().mean().item()
+
+    def _plain(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pictures of the first stage, token rows of sentences, and which fit and do not."""
+        picture, labels, true_colours = self._pictures(generator)
+        texts = [phrases(self._captions, labels, bad, generator) for bad in (False, True)]
+        texts.append(every_thing(self._captions, generator))
+        said = Labels(*(torch.cat(column) for column in zip(*map(_columns, texts), strict=True)))
+        rows = torch.cat([part.rows for part in texts])
+        return picture, rows, *fits(labels, true_colours, said, self._same)
+
+    def _rich(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same of rich pictures."""
+        scenes = random_scenes(self._studio, RENDERED + 2 * OWN, generator)
+        picture = worsen(self._stage.draw(scenes, generator), generator)
+        wishes = [w for bad in (False, True) for w in wishes_of(scenes, bad, generator)]
+        tokens = self._captions.tokens([wish.prompt for wish in wishes])
+        rows = rows_of(tokens, len(self._captions.identifiers))
+        return picture, rows, *scene_fits(scenes, wishes, self._same)
 
     def _pictures(self, generator: torch.Generator) -> tuple[Tensor, Labels, Tensor]:
         labels = self._studio.labels(RENDERED, generator)

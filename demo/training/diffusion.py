@@ -1,23 +1,24 @@
 """Train the denoiser by rectified flow (Liu et al. 2022; Esser et al. 2024, SD3)."""
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..clip import Tokens
+from ..clip import WORD_WIDTH, Tokens
 from ..mmdit import Denoiser
 from .captions import Captions
-from .latents import LatentSet
 from .optimizers import MuonAndAdam, exponential_average
 from .progress import Session, load_part
 
-SESSION = "diffusion.session"
+SESSION, SCENE_SESSION = "diffusion.session", "scenes.session"
 BATCH = 48
 RATE = 2e-3
 SHIFT = 3.0
-HELD_OUT = 240
 GUIDANCE, STEPS = 3.0, 20
+_NEW_WORDS = 0.05
+"""Standard deviation of the vectors that new words start with."""
 
 
 def noise_levels(uniform: Tensor) -> Tensor:
@@ -38,17 +39,40 @@ def loss_of(
     return (velocity.float() - (noise - latent)).square().mean()
 
 
+class Data(Protocol):
+    """What the denoiser is trained on."""
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """Latents (count, 16, 16, 16), and a sentence for each."""
+        ...
+
+    def held_out(self, count: int) -> list[tuple[Tensor, list[str]]]:
+        """Batches of that size which no step sees, the same ones each time."""
+        ...
+
+
 class Trainer:
     """One training run of the denoiser; resumes by itself."""
 
-    def __init__(self, data: LatentSet, captions: Captions, path: Path, minutes: float) -> None:
+    def __init__(
+        self,
+        data: Data,
+        captions: Captions,
+        path: Path,
+        minutes: float,
+        start: dict[str, Tensor] | None = None,
+    ) -> None:
+        """``start``: weights to go on from, at half the rate."""
         torch.manual_seed(0)
         self._data, self._captions = data, captions
         rows = len(captions.identifiers) + 1
         self._network, self.average = Denoiser(rows), Denoiser(rows)
+        if start is not None:
+            self._network.load_state_dict(start)
         self.average.load_state_dict(self._network.state_dict())
         matrices = [p for p in self._network.blocks.parameters() if p.ndim == 2]
-        self._optimizer = MuonAndAdam(self._network, matrices, RATE, weight_decay=0.01)
+        rate = RATE if start is None else RATE / 2
+        self._optimizer = MuonAndAdam(self._network, matrices, rate, weight_decay=0.01)
         self.session = Session(
             path,
             minutes,
@@ -60,14 +84,12 @@ class Trainer:
 
     def step(self) -> float:
         """One batch; returns its loss."""
-        generator = torch.Generator().manual_seed(2_000_000 + self.session.step)
-        chosen = torch.randint(len(self._data) - HELD_OUT, (BATCH,), generator=generator)
-        labels = self._data.labels[chosen]
-        tokens = self._captions.tokens(self._captions.sentences(labels, generator))
-        loss = loss_of(self._network, self._data.latents[chosen].float(), tokens, generator)
+        step = self.session.step
+        generator = torch.Generator().manual_seed(2_000_000 + step)
+        latent, sentences = self._data.batch(step, BATCH, generator)
+        loss = loss_of(self._network, latent, self._captions.tokens(sentences), generator)
         self._optimizer.step(loss, self.session.pace(warm=150))
-        steps = self.session.step
-        exponential_average(self.average, self._network, max(0.001, 9 / (steps + 10)))
+        exponential_average(self.average, self._network, max(0.001, 9 / (step + 10)))
         self.session.advance()
         return loss.item()
 
@@ -75,25 +97,29 @@ class Trainer:
     def held_out_loss(self) -> float:
         """The averaged network on pictures that it was not trained on."""
         generator = torch.Generator().manual_seed(1)
-        total = 0.0
-        for start in range(len(self._data) - HELD_OUT, len(self._data), BATCH):
-            labels = self._data.labels[start : start + BATCH]
-            tokens = self._captions.tokens(self._captions.sentences(labels, generator))
-            latent = self._data.latents[start : start + BATCH].float()
-            total += loss_of(self.average, latent, tokens, generator).item()
-        return total * BATCH / HELD_OUT
+        losses = [
+            loss_of(self.average, latent, self._captions.tokens(sentences), generator).item()
+            for latent, sentences in self._data.held_out(BATCH)
+        ]
+        return sum(losses) / len(losses)
 
 
-def train(data: LatentSet, captions: Captions, directory: Path, minutes: float) -> Denoiser:
+def train(
+    data: Data,
+    captions: Captions,
+    path: Path,
+    minutes: float,
+    start: dict[str, Tensor] | None = None,
+) -> Denoiser:
     """The trained denoiser (an exponential average of the weights)."""
-    trainer = Trainer(data, captions, directory / SESSION, minutes)
+    trainer = Trainer(data, captions, path, minutes, start)
     session, losses = trainer.session, []
     while session.progress < 1:
         losses.append(trainer.step())
         if session.step % 100 == 0:
             mean = sum(losses) / len(losses)
             losses.clear()
-            line = f"diffusion {session.seconds:.0f} s step {session.step} loss {mean:.4f}"
+            line = f"{path.stem} {session.seconds:.0f} s step {session.step} loss {mean:.4f}"
             if session.step % 500 == 0:
                 line += f" held-out {trainer.held_out_loss():.4f}"
             print(line, flush=True)
@@ -101,9 +127,28 @@ def train(data: LatentSet, captions: Captions, directory: Path, minutes: float) 
     return trainer.average.eval()
 
 
+def with_words(state: dict[str, Tensor], identifiers: Tensor, captions: Captions) -> dict:
+    """Trained weights for a larger vocabulary.
+
+    A plural starts as its singular; other new words start near zero, where unknown words are, which
+    the network knows to ignore. Large random vectors would raise the loss a hundredfold at first.
+    """
+    old = {int(token): row + 1 for row, token in enumerate(identifiers)}
+    shape = len(captions.identifiers) + 1, WORD_WIDTH
+    rows = _NEW_WORDS * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    rows[0] = 0
+    starts = captions.plurals()
+    for row, token in enumerate(captions.identifiers.tolist(), start=1):
+        known = old.get(token) or old.get(starts.get(token, token))
+        if known:
+            rows[row] = state["text.table.weight"][known]
+    return state | {"text.table.weight": rows}
+
+
 def stored(directory: Path) -> dict[str, Tensor]:
-    """The averaged weights of the last checkpoint."""
-    return load_part(directory / SESSION, "average")
+    """The averaged weights of the last checkpoint: of rich pictures where there is one."""
+    rich = directory / SCENE_SESSION
+    return load_part(rich if rich.exists() else directory / SESSION, "average")
 
 
 @torch.no_grad()

@@ -3,8 +3,9 @@
     python -m demo.training.evaluate --comfyui PATH
 
 Loads through CheckpointLoaderSimple, CLIPTextEncode, KSampler (euler, simple) and VAEDecode. The
-prompts and seeds are fixed in advance. The figures come from the independent classifier, and, for
-the demo's CLIP, from what it makes of the same pictures.
+prompts and seeds are fixed in advance. The figures come from the independent classifier, for rich
+prompts from the judge of rich pictures, and, for the demo's CLIP, from what it makes of the same
+pictures.
 """
 
 import argparse
@@ -20,14 +21,17 @@ from torch import Tensor
 from .. import reward_model
 from ..checkpoint import assemble
 from ..classifier import COLOUR_CLASSES, Classifier
+from ..scene_judge import WEIGHTS as SCENE_JUDGE_WEIGHTS
+from ..scene_judge import SceneJudge
 from ..vocabulary import BACKGROUNDS, COLOURABLE, COLOURS, CONCEPTS, prompt
 from .captions import Captions, tokenizer
+from .evaluate_scenes import measure, save_sheet, scene_wishes
 from .pictures import NATURAL, Labels
 from .views import shrink
 from .zero_shot import accuracy
 
 ROOT = Path(__file__).resolve().parents[2]
-GRID = ROOT / "demo" / "grid.png"
+GRID, SCENE_GRID = ROOT / "demo" / "grid.png", ROOT / "demo" / "scenes.png"
 GRID_SIZE = 64
 SEED = 1000
 STEPS, GUIDANCE, SIDE = 20, 3.0, 128
@@ -112,9 +116,10 @@ def judge(classifier: Classifier, tasks: list[Task], images: list[Tensor]) -> di
     return {name: sum(marks) / len(marks) for name, marks in right.items() if marks}
 
 
-def judge_clip(captions: Captions, tasks: list[Task], images: list[Tensor]) -> dict[str, float]:
+def judge_clip(comfyui: Path, tasks: list[Task], images: list[Tensor]) -> dict[str, float]:
     """The same of the demo's CLIP, asked with plain sentences."""
-    network, _ = reward_model.stored()
+    network, identifiers = reward_model.stored()
+    captions = Captions(tokenizer(comfyui), identifiers)
     labels = Labels(
         torch.tensor([CONCEPTS.index(task.concept) for task in tasks]),
         torch.tensor([COLOURS.index(t.colour) + 1 if t.colour else NATURAL for t in tasks]),
@@ -151,11 +156,16 @@ def main() -> None:
     for title, tasks in (("plain", plain), ("coloured, on a colour", coloured)):
         images = [host.draw(task.prompt, SEED + i) for i, task in enumerate(tasks)]
         figures = judge(classifier, tasks, images)
-        clip = judge_clip(Captions(tokenizer(arguments.comfyui)), tasks, images)
+        clip = judge_clip(arguments.comfyui, tasks, images)
         for judge_name, shares in (("classifier", figures), ("CLIP", clip)):
             rounded = {name: round(share, 3) for name, share in shares.items()}
             print(f"{title} {len(tasks)}, {judge_name}: {rounded}")
         save_grid(tasks, images, arguments.grid if tasks is coloured else arguments.plain_grid)
+    if SCENE_JUDGE_WEIGHTS.exists():
+        wishes, images, figures = measure(host.draw, SceneJudge.load(), scene_wishes())
+        shares = ", ".join(f"{part} {right} of {all_}" for part, (right, all_) in figures.items())
+        print(f"rich {len(wishes)}, scene judge: {shares}")
+        save_sheet(wishes, images, arguments.scene_grid)
     for index, text in enumerate(STRANGE_PROMPTS):
         image = host.draw(text, SEED + index)
         print(f"{text!r}: deviation of the pixels {image.std():.2f}")
@@ -167,6 +177,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--directory", type=Path, default=Path(".comfyui/demo_training"))
     parser.add_argument("--grid", type=Path, default=GRID)
+    parser.add_argument("--scene-grid", type=Path, default=SCENE_GRID)
     parser.add_argument("--plain-grid", type=Path, default=Path(".comfyui/demo_training/plain.png"))
     return parser.parse_args()
 

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from ..mmdit import CHANNELS, GRID, PATCH
 from ..vae import Encoder
+from .captions import Captions
 from .pictures import Labels, Studio
 
+HELD_OUT = 240
 _BATCH = 16
 _SEED = 3
 
@@ -24,6 +26,29 @@ class LatentSet:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+
+class Captioned:
+    """A ``LatentSet`` as the denoiser's training wants it."""
+
+    def __init__(self, data: LatentSet, captions: Captions) -> None:
+        self._data, self._captions = data, captions
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """Random latents, and a sentence for each."""
+        chosen = torch.randint(len(self._data) - HELD_OUT, (count,), generator=generator)
+        sentences = self._captions.sentences(self._data.labels[chosen], generator)
+        return self._data.latents[chosen].float(), sentences
+
+    def held_out(self, count: int) -> list[tuple[Tensor, list[str]]]:
+        """Batches that no step sees, always with the same sentences."""
+        generator = torch.Generator().manual_seed(1)
+        batches = []
+        for start in range(len(self._data) - HELD_OUT, len(self._data), count):
+            part = slice(start, start + count)
+            sentences = self._captions.sentences(self._data.labels[part], generator)
+            batches.append((self._data.latents[part].float(), sentences))
+        return batches
 
 
 def encode(studio: Studio, encoder: Encoder, path: Path, count: int) -> LatentSet:

@@ -73,7 +73,9 @@ class Studio:
         self._grounds = torch.tensor([colour.rgb for colour in BACKGROUND_PALETTE])
         self._colourable = torch.tensor([concept.recolour != "none" for concept in CATALOGUE])
         names = [colour.name for colour in BACKGROUND_PALETTE]
-        self._same = torch.tensor([-1] + [names.index(c) if c in names else -1 for c in COLOURS])
+        same = [names.index(colour) if colour in names else -2 for colour in COLOURS]
+        self.ground_like = torch.tensor([-2, *same])
+        """The background that a colour of a thing would vanish on, -2 where there is none."""
 
     def labels(self, count: int, generator: torch.Generator) -> Labels:
         """Random labels: half natural colours; a recoloured thing never on its own colour."""
@@ -83,7 +85,7 @@ class Studio:
         colour = torch.where(recoloured & self._colourable[concept], colour, NATURAL)
         background = torch.randint(len(self._grounds), (count,), generator=generator)
         shift = torch.randint(1, len(self._grounds), (count,), generator=generator)
-        clash = self._same[colour] == background
+        clash = self.ground_like[colour] == background
         background = torch.where(clash, (background + shift) % len(self._grounds), background)
         return Labels(concept, colour, background)
 

@@ -15,7 +15,10 @@ SAVE_EVERY = 120.0
 
 
 class Session:
-    """A training run with a budget of wall-clock time that survives interruptions.
+    """A training run with a budget of computing time that survives interruptions.
+
+    Time is the processor's per thread, not the clock's: on a machine that does other things too the
+    learning rate falls with the work that was done.
 
     Whatever has ``state_dict`` and ``load_state_dict`` is saved and restored by name.
     """
@@ -29,7 +32,7 @@ class Session:
         self.step = 0
         if path.exists():
             self._restore()
-        self._mark = self._saved = time.monotonic()
+        self._mark, self._saved = time.process_time(), time.monotonic()
 
     def _restore(self) -> None:
         state = torch.load(self._path, weights_only=True)
@@ -40,8 +43,8 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Time spent training, over all interruptions."""
-        return self._spent + time.monotonic() - self._mark
+        """Processor time spent training, per thread, over all interruptions."""
+        return self._spent + (time.process_time() - self._mark) / torch.get_num_threads()
 
     @property
     def progress(self) -> float:

@@ -8,9 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..vae import Decoder, Encoder, Residual
+from ..weights import Weights
 from .optimizers import BatchedMuon, exponential_average
-from .pictures import SIZE, Studio
+from .pictures import SIZE
 from .progress import Session, load_part
+from .scenes import random_scenes
+from .stage import Stage
 
 SESSION = "vae.session"
 BATCH = 8
@@ -60,9 +63,9 @@ def loss_of(network: Autoencoder, picture: Tensor) -> tuple[Tensor, Tensor]:
     return loss, square.detach()
 
 
-def crops(studio: Studio, count: int, generator: torch.Generator) -> Tensor:
+def crops(stage: Stage, count: int, generator: torch.Generator) -> Tensor:
     """Random squares of training pictures."""
-    pictures = studio.draw(studio.labels(count, generator), generator)
+    pictures = stage.draw(random_scenes(stage.studio, count, generator), generator)
     corners = torch.randint(SIZE - CROP + 1, (count, 2), generator=generator).tolist()
     cut = [
         picture[:, top : top + CROP, left : left + CROP]
@@ -71,10 +74,17 @@ def crops(studio: Studio, count: int, generator: torch.Generator) -> Tensor:
     return torch.stack(cut).contiguous(memory_format=torch.channels_last)
 
 
-def train(studio: Studio, directory: Path, minutes: float) -> Autoencoder:
-    """The trained autoencoder (an exponential average of the weights); resumes by itself."""
+def train(
+    stage: Stage, directory: Path, minutes: float, start: Autoencoder | None = None
+) -> Autoencoder:
+    """The trained autoencoder (an exponential average of the weights); resumes by itself.
+
+    With a ``start`` it goes on from there, at half the rate.
+    """
     torch.manual_seed(0)
     network, average = Autoencoder(), Autoencoder()
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     average.load_state_dict(network.state_dict())
     kernels = [p for p in network.parameters() if p.ndim == 4 and p.shape[0] == p.shape[1]]
     chosen = {id(kernel) for kernel in kernels}
@@ -86,10 +96,9 @@ def train(studio: Studio, directory: Path, minutes: float) -> Autoencoder:
     )
     squares = 0.0
     while session.progress < 1:
-        rate = min(1, (session.step + 1) / 100)
-        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * session.progress))
+        rate = _rate(session) * (1.0 if start is None else 0.5)
         generator = torch.Generator().manual_seed(1_000_000 + session.step)
-        loss, square = loss_of(network, crops(studio, BATCH, generator))
+        loss, square = loss_of(network, crops(stage, BATCH, generator))
         network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(others, 1.0)
@@ -106,6 +115,20 @@ def train(studio: Studio, directory: Path, minutes: float) -> Autoencoder:
             squares = 0.0
     session.save()
     return average.eval()
+
+
+def _rate(session: Session) -> float:
+    """Share of the full rate: up over 100 steps, then a cosine down to a hundredth."""
+    cosine = 0.5 * (1 + math.cos(math.pi * session.progress))
+    return min(1, (session.step + 1) / 100) * (0.01 + 0.99 * cosine)
+
+
+def embedded(weights: Weights) -> Autoencoder:
+    """The autoencoder of stored weights."""
+    network = Autoencoder()
+    network.encoder.load_state_dict(weights.encoder)
+    network.decoder.load_state_dict(weights.decoder)
+    return network.eval()
 
 
 def stored(directory: Path) -> Autoencoder:
