@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .again import Again
 from .ascent import Iterate, ascend, iterate_of
 from .estimate import Estimated
 from .gradient import Exact, Gradient, Problem
@@ -30,6 +31,7 @@ class Task:
     gradient:   of the rewards; None: exact, or estimated where a reward has none.
     at_once:    perturbed pictures that estimates sample together, where they do not say.
     seed:       of what a method draws by itself.
+    mended:     asked about an error in an iteration; true: it is done again, see `Again`.
     enough:     asked after every evaluation of the network; true ends the run, what is kept stays.
     """
 
@@ -40,6 +42,7 @@ class Task:
     at_once: int = 0
     seed: int = 0
     enough: Callable[[], bool] = lambda: False
+    mended: Callable[[Exception], bool] = lambda error: False
 
     def direction(self, sample: Tensor, step: int) -> Tensor:
         """d(reward)/d(sample) through decoder and rewards alone, (B,C,...).
@@ -58,8 +61,8 @@ class Task:
         if gradient is None:
             gradient = Exact() if self.problem.objective.differentiable else Estimated()
         if isinstance(gradient, Estimated) and not gradient.at_once:
-            return replace(gradient, at_once=self.at_once)
-        return gradient
+            gradient = replace(gradient, at_once=self.at_once)
+        return Again(gradient, self.mended)
 
     def _of_a_sample(self) -> Gradient:
         gradient = self.gradient

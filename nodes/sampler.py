@@ -18,6 +18,7 @@ from .options import Options
 from .plan import planned
 from .schema import CATEGORY, NOTED, HistorySocket, schema
 
+DRAWING = ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
 
 
@@ -87,30 +88,16 @@ class DNOSampler(io.ComfyNode):
             *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
         )
         wanted = objective(reward, regularizer, INDICATORS)
-        job = prepare(
-            model,
-            positive,
-            negative,
-            latent_image,
-            seed,
-            steps,
-            cfg,
-            sampler_name,
-            scheduler,
-            denoise,
-        )
+        drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
+        job = prepare(model, positive, negative, latent_image, *drawing)
         check_vae(vae, model)
         samples, climbed = align(job, vae, wanted, settings, seed)
-        plan = dict(sampler_name=sampler_name, scheduler=scheduler, steps=steps, cfg=cfg)
-        metadata.note({"sampling": {**plan, "denoise": denoise, "seed": seed}})
+        metadata.note({"sampling": dict(zip(DRAWING, drawing, strict=True))})
         noise, origin = climbed.history.best.noise, climbed.origin
-        return io.NodeOutput(
-            with_samples(latent_image, samples),
-            climbed.history,
-            FixedNoise(noise.initial, origin.seed),
-            Replay(job.sampler, noise, origin.generators),
-            job.sigmas.clone(),
-        )
+        fixed = FixedNoise(noise.initial, origin.seed)
+        replay = Replay(job.sampler, noise, origin.generators)
+        latent = with_samples(latent_image, samples)
+        return io.NodeOutput(latent, climbed.history, fixed, replay, job.sigmas.clone())
 
 
 def align(job: Job, vae, objective: Objective, settings: Settings, seed: int):

@@ -178,6 +178,7 @@ class Climb:
             gradient=self._settings.gradient,
             enough=lambda: bool(self.history.records) and progress.seconds > self._budget(),
             at_once=self._at_once(),
+            mended=lambda error: _out_of_memory(error) and sampling.levels.lower(),
             seed=sampling.origin.seed or 0,
         )
         return self._settings.way.iterates(task)
@@ -237,6 +238,11 @@ def _rows(rows: Tensor, new: Tensor, old: Tensor | None) -> Tensor:
     if old is None:
         return new.cpu()
     return torch.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new.cpu(), old)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    cause = error.__cause__ if isinstance(error, TermError) else error
+    return isinstance(cause, management.OOM_EXCEPTION)
 
 
 def tell_out_of_memory() -> None:

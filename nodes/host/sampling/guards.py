@@ -186,11 +186,6 @@ def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def attention_is_opaque() -> bool:
-    """Whether the attention kernel that ComfyUI was started with has no backward pass."""
-    return _is_opaque(comfy.ldm.modules.attention.optimized_attention)
-
-
 def _is_large(function: Callable) -> bool:
     return any(kind in getattr(function, "__name__", "") for kind in LARGE)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import comfy.model_management as management
@@ -16,9 +15,9 @@ from ....dno import draws
 from ....dno.noise import Noise, Tape
 from .guards import differentiable_options
 from .levels import Levels, block_moment
-from .outside import inside, outside
+from .outside import inside
 from .state import Generators, HostState
-from .twins import Twins
+from .watched import Seen, Twin
 
 CACHE = (
     "Something in this graph keeps tensors from one call of the network to the next: a step cache "
@@ -34,7 +33,6 @@ NO_GRADIENT = (
     "This sampler or model cannot be differentiated: no gradient reached the latent. "
     "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
 )
-Seen = Callable[[Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -216,60 +214,6 @@ class Sampling:
 
     def _tell_difference(self, off: float) -> None:
         self.warn(DIFFERS.format(off))
-
-
-class Twin:
-    """A sampler's differentiable twin, or the sampler itself where none can be made."""
-
-    def __init__(self, sampler):
-        self.twin, self._reason = sampler, ""
-        try:
-            self.twin = Twins().sampler(sampler)
-        except TypeError as error:
-            self._reason = f"This sampler cannot be differentiated: {error}."
-
-    def watched(self, like: Tensor, warn: Callable[[str], None], seen: Seen | None = None):
-        """A copy whose function runs with its draws taped and its writes survived."""
-        if self._reason and torch.is_grad_enabled():
-            raise ValueError(f"{self._reason} Choose one of ComfyUI's own.")
-        sampler = copy.copy(self.twin)
-        name = "sampler_function" if hasattr(sampler, "sampler_function") else "sample"
-        function = getattr(sampler, name)
-
-        def run(model, *args, **kwargs):
-            with outside(like, warn), _own_sigmas(args) as own:
-                return function(_Watched(model, seen) if seen else model, *own, **kwargs)
-
-        setattr(sampler, name, run)
-        return sampler
-
-
-@contextmanager
-def _own_sigmas(args: tuple) -> Iterator[tuple]:
-    """uni_pc writes into sigmas that autograd has saved: let it write into a copy, then tell."""
-    own = tuple(a.clone() if isinstance(a, Tensor) and a.ndim == 1 else a for a in args)
-    yield own
-    for given, written in zip(args, own, strict=True):
-        if written is not given:
-            given.data.copy_(written)  # past the version counter: what was saved did not change
-
-
-class _Watched:
-    """A denoiser that shows what it predicts; in all else the denoiser itself."""
-
-    def __init__(self, model, seen: Seen):
-        vars(self).update(model=model, seen=seen)
-
-    def __call__(self, x: Tensor, sigma: Tensor, *args, **kwargs) -> Tensor:
-        denoised = self.model(x, sigma, *args, **kwargs)
-        self.seen(denoised, sigma)
-        return denoised
-
-    def __getattr__(self, name: str):
-        return getattr(self.model, name)
-
-    def __setattr__(self, name: str, value) -> None:
-        setattr(self.model, name, value)
 
 
 def _state(model_wrap, extra_args: dict, sampler, device: torch.device) -> HostState:

@@ -28,13 +28,13 @@ import functools
 import inspect
 import types
 from collections.abc import Iterable
-from contextlib import ContextDecorator
 
 import comfy.samplers
 import torch
 from torch import nn
 
 from ....dno.draws import taped
+from .substitutes import ADAPTED, TorchWithGradients, nothing
 
 HOST_PACKAGES = ("comfy.k_diffusion", "comfy.extra_samplers")
 LIBRARIES = ("torch", "numpy", "scipy", "torchsde", "comfy", "builtins", "tqdm", "math", "copy")
@@ -171,9 +171,9 @@ class _Scope:
 
     def _twin(self, name: str, value):
         if value is torch:
-            return _TorchWithGradients()
+            return TorchWithGradients()
         if value is torch.no_grad or value is torch.inference_mode:
-            return _nothing
+            return nothing
         if isinstance(value, types.ModuleType):
             ours = _together(value.__name__, self._name)
             return _Module(self._makes.scope(vars(value))) if ours else value
@@ -202,48 +202,6 @@ class _Module:
             return self._scope.twins[name]
         except KeyError:
             raise AttributeError(name) from None
-
-
-class _Nothing(ContextDecorator):
-    """A context and a decorator that changes nothing."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-
-def _nothing(mode=True):
-    """In place of `torch.no_grad` and `torch.inference_mode`, with or without parentheses."""
-    return mode if callable(mode) else _Nothing()
-
-
-class _TorchWithGradients:
-    """`torch` as a twin sees it: what switches gradients off does nothing."""
-
-    no_grad = inference_mode = set_grad_enabled = staticmethod(_nothing)
-
-    def __getattr__(self, name: str):
-        return getattr(torch, name)
-
-
-def _taped(original: type) -> type:
-    """Brownian motion: an increment is one draw, whatever the tree draws for itself."""
-    return type(original.__name__, (original,), {"__call__": taped(original.__call__)})
-
-
-def _with_fixed_steps(original: type) -> type:
-    """dpm_adaptive's step sizes are constants of the gradient: they only steer the error."""
-
-    class FixedStepSizeController(original):
-        def propose_step(self, error):
-            return super().propose_step(error.detach())
-
-    return FixedStepSizeController
-
-
-ADAPTED = {"BrownianTreeNoiseSampler": _taped, "PIDStepSizeController": _with_fixed_steps}
 
 
 def _together(module: str | None, other: str) -> bool:

@@ -1,0 +1,46 @@
+"""A gradient that is taken again where what went wrong can be mended, as by using less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from .gradient import Evaluated, Gradient, Problem
+from .noise import Noise
+
+
+@dataclass(frozen=True)
+class Again:
+    """`gradient`, each iteration of it from its start until it gets through.
+
+    mended: asked about an error; true if something was changed that may let it pass, for example
+            that less is kept for backward. It is not asked again for one that it cannot mend.
+    """
+
+    gradient: Gradient
+    mended: Callable[[Exception], bool]
+
+    def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
+        evaluated = self._first(problem, noise, step, climb)
+
+        def gradients() -> list[Tensor]:
+            attempt = evaluated
+            while True:
+                try:
+                    return attempt.gradients()
+                except Exception as error:
+                    if not self.mended(error):
+                        raise
+                attempt = self._first(problem, noise, step, climb)
+
+        return replace(evaluated, gradients=gradients)
+
+    def _first(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
+        while True:
+            try:
+                return self.gradient.evaluate(problem, noise, step, climb)
+            except Exception as error:
+                if not self.mended(error):
+                    raise
