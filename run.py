@@ -2,6 +2,7 @@
 
     python run.py demo              prepare everything and run the demo; pictures in output/dno_demo
     python run.py test [ARGS]       prepare everything and run the tests (ARGS go to pytest)
+    python run.py test --oldest-torch [ARGS]    the same on the oldest torch that is supported
     python run.py ui                start ComfyUI with the pack, its demo checkpoint and workflow
     python run.py exec -- CMD ...   run any command in the prepared environment
 
@@ -217,12 +218,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("command", choices=("demo", "test", "ui", "exec"))
     parser.add_argument("--env", type=Path, default=ROOT / ".comfyui", help="another place for it")
     parser.add_argument("--port", type=int, default=8188, help="for ui")
+    parser.add_argument(
+        "--oldest-torch", action="store_true", help="in an environment of its own beside the other"
+    )
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options, rest = parser.parse_known_args(arguments[:cut])
     if rest and options.command != "test":
         parser.error(f"unknown: {' '.join(rest)}")
     rest += arguments[cut + 1 :]
     home = Home.of(options.env)
+    if options.oldest_torch:
+        home = Home.of(options.env / "oldest_torch", "oldest torch")
     prepare(home, tests=options.command in ("test", "exec"))
     if options.command == "exec":
         return run_command(home, rest)

@@ -2,10 +2,11 @@
 
     python run.py exec -- python benchmarks/cost.py
 
-T F is one plain sampling of T steps. An iteration needs a sampling and its backward: 3 T F where
-every step is computed twice (memory flat in T), 2 T F where all steps are kept. Decoding, reward,
-regularizers and read-outs come on top, once per iteration. Seconds are the processor's, so that
-other work on the machine does not count. Writes cost.md beside this file.
+T F is one plain sampling of T steps. An iteration needs a sampling and its backward: 2 T F where
+all steps are kept, 3 T F where whole steps or blocks are computed twice, 4 T F where blocks are
+computed again within steps that are. Beside it stands what waits for backward after a sampling.
+Decoding, reward, regularizers and read-outs come on top, once per iteration. Seconds are the
+processor's, so that other work on the machine does not count. Writes cost.md beside this file.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from pathlib import Path
 from statistics import median
 
 from demo_runs import CFG, HOME, ROOT, SIZE, Demo
+from live import inside, pull
 
 REPEATS = 3
 
 
+LEVELS = ("RECORDED", "CALL", "KEPT", "NESTED", "SPLIT")
+
+
 def main() -> None:
     demo = Demo()
-    rows = [
-        "| model | steps | least memory | recorded | kept by autograd: least | recorded |",
-        "|---|---|---|---|---|---|",
-    ]
+    names = ("recorded", "call", "blocks", "blocks in calls", "one prompt after the other")
+    rows = [f"| model | steps | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
     for name, guider, latent in (_demo_checkpoint(demo), _random_unet()):
         for steps in (5, 10, 20):
             rows.append(_row(name, guider, latent, steps))
@@ -49,7 +52,7 @@ def _random_unet():
     """A random UNet of SD1.5's kind, 25 times the size of the tests'."""
     import torch
 
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import tiny
 
     tiny.UNET.update(model_channels=96, channel_mult=[1, 2, 4], num_res_blocks=[1, 1, 1])
@@ -60,83 +63,34 @@ def _random_unet():
 
 
 def _row(name: str, guider, latent, steps: int) -> str:
-    sigmas = _sigmas(guider.model_patcher, steps)
-    plain, least, recorded, kept = [], [], [], {}
+    seconds: dict[str | None, list[float]] = {level: [] for level in (None, *LEVELS)}
+    kept = {}
 
     def measure(sampling) -> None:
+        for level in LEVELS:  # what is found out once is found out, and what is kept
+            kept[level] = _bytes_kept(sampling, guider.model_patcher.model, level) / 2**20
         for _ in range(REPEATS):  # interleaved, so that all meet the same load
-            plain.append(_seconds(lambda: _sample(sampling, backward=False)))
-            sampling.recomputer.budget = 0
-            least.append(_seconds(lambda: _sample(sampling)))
-            sampling.recomputer.budget = 2**50
-            recorded.append(_seconds(lambda: _sample(sampling)))
-        for mode, budget in (("least", 0), ("recorded", 2**50)):
-            sampling.recomputer.budget = budget
-            kept[mode] = _bytes_kept(sampling) / 2**20
+            for level, times in seconds.items():
+                times.append(_seconds(lambda level=level: pull(sampling, level)))
 
-    _inside(guider, sigmas, latent, measure)
-    base = median(plain)
-    return (
-        f"| {name} | {steps} | {median(least) / base:.2f} T F | {median(recorded) / base:.2f} T F "
-        f"| {kept['least']:.1f} MB | {kept['recorded']:.0f} MB |"
-    )
+    inside(guider, _sigmas(guider.model_patcher, steps), latent, measure)
+    base = median(seconds[None])
+    cells = [f"{median(seconds[level]) / base:.2f} T F, {kept[level]:.1f} MB" for level in LEVELS]
+    return f"| {name} | {steps} | {' | '.join(cells)} |"
 
 
-def _inside(guider, sigmas, latent, measure: Callable) -> None:
-    """Call `measure(sampling)` with the model live, inside ComfyUI's guider."""
-    import comfy.sample
-    import comfy.samplers
+def _bytes_kept(sampling, network, level: str) -> int:
+    """Bytes of all tensors that wait for backward after one sampling, weights not counted."""
     import torch
-
-    from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
-    from ComfyUI_DNO.nodes.host.sampling.render import Sampling
-
-    class Probe(comfy.samplers.Sampler):
-        def sample(self, model_wrap, sigmas, extra_args, callback, noise, *rest):
-            inner = comfy.samplers.sampler_object("euler_ancestral")
-            with torch.inference_mode(False), ordinary_modules([model_wrap.inner_model]) as weights:
-                conds, model_wrap.conds = model_wrap.conds, ordinary(model_wrap.conds)
-                tensors = [ordinary(tensor) for tensor in (sigmas, noise, rest[0], rest[1])]
-                measure(Sampling(inner, model_wrap, extra_args, tensors, weights))
-                model_wrap.conds = conds
-            return noise
-
-    with torch.inference_mode():
-        noise = comfy.sample.prepare_noise(latent, 0)
-        guider.sample(noise, latent, Probe(), sigmas, seed=0, disable_pbar=True)
-
-
-def _sample(sampling, backward: bool = True) -> None:
-    import torch
+    from counted import Counted
 
     from ComfyUI_DNO.dno.noise import Noise
+    from ComfyUI_DNO.nodes.host.sampling.levels import Level
 
-    noise = Noise(sampling.noise)
-    with torch.set_grad_enabled(backward):
-        latent = sampling.render(noise)
-        if backward:
-            torch.autograd.grad(latent.sum(), noise.leaves())
-
-
-def _bytes_kept(sampling) -> int:
-    """Bytes of all tensors that autograd saves in one sampling, weights not counted."""
-    import torch
-
-    from ComfyUI_DNO.dno.noise import Noise
-
-    sizes = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in sampling.recomputer.resident:
-            sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with torch.enable_grad(), hooks:
+    with torch.enable_grad(), Counted([*network.parameters(), *network.buffers()]) as counted:
+        sampling.levels.forced = Level[level]
         latent = sampling.render(Noise(sampling.noise))
-    del latent
-    return sum(sizes.values())
+        return counted.now - latent.nbytes
 
 
 def _sigmas(model, steps: int):

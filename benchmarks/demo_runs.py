@@ -116,12 +116,12 @@ class Demo:
         import torch
 
         history = self.align(job)
-        pictures = torch.cat([history.film.images[0].float() / 255, history.best_image.cpu()])
+        pictures = torch.cat([history.film.images[0].float() / 255, history.best.image.cpu()])
         with torch.inference_mode():
             recognised = self.judge.recognised(pictures, job.concept)
             likeliest = self.judge.concepts(pictures).exp().amax(1)
             named = bool(recognised[1] >= likeliest[1] - 1e-6)
-        first, best = history.records[0], history.records[int(history.best_step[0])]
+        first, best = history.records[0], history.records[int(history.best.step[0])]
         levels = pictures.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
         return Outcome(
             job,

@@ -104,7 +104,9 @@ class Climb:
 def blind(reward):
     """The same reward with its gradient hidden, as a program that only answers a number."""
 
-    class Blind:
+    from ComfyUI_DNO.dno.objective import Reward
+
+    class Blind(Reward):
         differentiable = False
 
         def __call__(self, image):
@@ -136,7 +138,7 @@ def climb(demo: Demo, prompt: str, seed: int, name: str, method: str) -> Climb:
     if not spent[-1] - STEPS <= counter.evaluations <= spent[-1]:
         raise RuntimeError(f"{method}: {counter.evaluations} evaluations, {spent[-1]} expected.")
     best = np.maximum.accumulate([float(record.reward) for record in history.records]).tolist()
-    picture = _levels(history.best_image)[0]
+    picture = _levels(history.best.image)[0]
     return Climb(prompt, name, method, spent, best, time.process_time() - start, picture)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .gradient import Exact, Gradient, Point, Scored
+from .checks import NoGradientError, check_finite
+from .gradient import Evaluated, Exact, Gradient, Problem, by_image
 from .noise import Noise
 from .objective import Objective
 from .optimizers import Adam, Optimizer, Step
+from .sharing import sharing
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Iterate:
     """One picture of the climb, all detached.
 
     step:       0 is what the plain sampler gives.
-    score:      (B,) the whole objective, higher is better; `reward` is its part on the image.
+    objective:  (B,) all of it, higher is better; `reward` is its part on the image.
     terms:      name -> (B,), each term unweighted.
     indicators: name -> (B,), read-outs of the noise.
     latent:     (B,C,...) the sample; image (B,3,H,W) in [0,1].
@@ -27,21 +30,13 @@ class Iterate:
     """
 
     step: int
-    score: Tensor
+    objective: Tensor
     reward: Tensor
     terms: Mapping[str, Tensor]
     indicators: Mapping[str, Tensor]
     latent: Tensor
+    image: Tensor
     noise: Noise
-    image: Tensor | None
-
-
-class NonFiniteError(ArithmeticError):
-    """A NaN or an infinity; the message names the iteration and the term."""
-
-
-class NoGradientError(ArithmeticError):
-    """The reward's gradient is exactly zero for every image: there is nothing to climb."""
 
 
 def ascend(
@@ -67,55 +62,63 @@ def ascend(
     which the caller stops. Raises NonFiniteError or NoGradientError, naming iteration and term.
     """
     gradient, optimizer = gradient or Exact(), optimizer or Adam()
+    problem = Problem(render, decode, objective)
     update: Step | None = None
-    for step in range(iterations + 1):
-        climb = step < iterations
-        with torch.set_grad_enabled(climb and gradient.through_sampling):
-            latent = render(noise)
-        _check(latent, step, "latent (the model's output)")
-        point = Point(step, latent.detach(), noise, render, decode)
-        scored = gradient.score(point, objective, climb)
-        with torch.set_grad_enabled(climb):
-            regularization, regularizers = objective.regularization(noise)
-        yield _iterate(
-            step, scored, regularization, regularizers, objective, latent.detach(), noise
-        )
-        if not climb:
-            return
-        gradients = _backward(latent, scored, regularization, noise, step)
-        del latent, scored, regularization  # the graphs are spent: free them before the next render
-        _clip_per_image(gradients, clip)
-        update = update or optimizer.start(noise.leaves(), learning_rate)
-        update(gradients)
+    try:
+        for step in range(iterations + 1):
+            climb = step < iterations
+            evaluated = gradient.evaluate(problem, noise, step, climb)
+            with sharing():  # a regularizer and its indicator read the same numbers
+                with torch.set_grad_enabled(climb):
+                    regularization, regularizers = objective.regularization(noise)
+                every = (evaluated, regularization, regularizers, objective, noise)
+                iterate = iterate_of(step, *every)
+            yield iterate
+            if not climb:
+                break
+            pull = partial(_clipped, evaluated, regularization, noise, step, clip)
+            del evaluated, regularization, regularizers, every
+            update = update or optimizer.start(noise.leaves(), learning_rate)
+            update(pull, iterate.objective)
+            del pull  # the graphs are spent: free them before the next render
+    finally:
+        getattr(update, "close", lambda: None)()
 
 
-def _iterate(
+def iterate_of(
     step: int,
-    scored: Scored,
+    evaluated: Evaluated,
     regularization: Tensor,
     regularizers: Mapping[str, Tensor],
     objective: Objective,
-    latent: Tensor,
     noise: Noise,
 ) -> Iterate:
-    terms = {**scored.terms, **{name: term.detach() for name, term in regularizers.items()}}
+    """What an evaluation and the regularizers' score of its noise make; checked."""
+    terms = {**evaluated.terms, **{name: term.detach() for name, term in regularizers.items()}}
     for name, term in terms.items():
-        _check(term, step, f"term {name!r}")
+        check_finite(term, step, f"term {name!r}")
     with torch.no_grad():
-        indicators = {name: read(noise) for name, read in objective.indicators.items()}
-    score = scored.reward + regularization.detach().to(scored.reward)
-    return Iterate(step, score, scored.reward, terms, indicators, latent, noise, scored.image)
+        indicators = objective.read_outs(noise)
+    total = evaluated.reward + regularization.detach().to(evaluated.reward)
+    return Iterate(
+        step, total, evaluated.reward, terms, indicators, evaluated.latent, evaluated.image, noise
+    )
 
 
-def _backward(
-    latent: Tensor, scored: Scored, regularization: Tensor, noise: Noise, step: int
+@torch.enable_grad()
+def _clipped(
+    evaluated: Evaluated, regularization: Tensor, noise: Noise, step: int, clip: float
 ) -> list[Tensor]:
-    """d(objective)/d(noise) for every leaf: upper half, lower half, regularizer."""
-    leaves = noise.leaves()
-    if scored.direct is None:
-        gradients = _pull_through(latent, scored.pull(), leaves, step)
-    else:
-        gradients = scored.direct()
+    gradients = _gradients(evaluated, regularization, noise, step)
+    _clip_per_image(gradients, clip)
+    return gradients
+
+
+def _gradients(
+    evaluated: Evaluated, regularization: Tensor, noise: Noise, step: int
+) -> list[Tensor]:
+    """d(objective)/d(noise) for every leaf: the reward's and the regularizers'."""
+    leaves, gradients = noise.leaves(), evaluated.gradients()
     if not any(bool(g.any()) for g in gradients):
         raise NoGradientError(
             f"The reward has no gradient at iteration {step}: it does not change with the image "
@@ -125,23 +128,8 @@ def _backward(
         pulls = torch.autograd.grad(regularization.sum(), leaves, allow_unused=True)
         gradients = [g if p is None else g + p for g, p in zip(gradients, pulls, strict=True)]
     for g in gradients:
-        _check(g, step, "gradient of the noise")
+        check_finite(g, step, "gradient of the noise")
     return gradients
-
-
-def _pull_through(latent: Tensor, upper: Tensor, leaves: list[Tensor], step: int) -> list[Tensor]:
-    """The lower half: `upper` = d(reward)/d(latent) pulled back to every leaf."""
-    _check(upper, step, "gradient of the reward")
-    # Unit size per image keeps half-precision models from under- or overflowing; undone in fp32.
-    scale = upper.flatten(1).float().abs().amax(dim=1)
-    if not scale.any():
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    unit = upper.float() / _rows(scale.where(scale > 0, torch.ones_like(scale)), upper)
-    lower = torch.autograd.grad(latent, leaves, unit.to(latent.dtype), allow_unused=True)
-    return [
-        torch.zeros_like(leaf) if g is None else g.to(leaf.dtype) * _rows(scale, leaf)
-        for leaf, g in zip(leaves, lower, strict=True)
-    ]
 
 
 def _clip_per_image(gradients: Sequence[Tensor], bound: float) -> None:
@@ -151,14 +139,4 @@ def _clip_per_image(gradients: Sequence[Tensor], bound: float) -> None:
     squares = sum(g.flatten(1).float().square().sum(dim=1) for g in gradients)
     factor = (bound / squares.sqrt().clamp(min=bound)).to(gradients[0].dtype)
     for g in gradients:
-        g.mul_(_rows(factor, g))
-
-
-def _rows(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> (B,1,...) that broadcasts against `like`."""
-    return values.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
-
-
-def _check(value: Tensor, step: int, name: str) -> None:
-    if not torch.isfinite(value).all():
-        raise NonFiniteError(f"The {name} is not finite (NaN or infinity) at iteration {step}.")
+        g.mul_(by_image(factor, g))

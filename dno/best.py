@@ -8,46 +8,46 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .ascent import NonFiniteError
+from .checks import NonFiniteError
 from .noise import Noise
 
 
 @dataclass(frozen=True)
-class Best:
-    """noise: row i is image i's best; place: (B,) which candidate that was; score: (B,) its."""
+class Chosen:
+    """noise: row i is image i's best; index: (B,) which candidate that was; reward: (B,) its."""
 
     noise: Noise
-    place: Tensor
-    score: Tensor
+    index: Tensor
+    reward: Tensor
 
 
 def best_of(
-    candidates: Iterable[Noise], score: Callable[[Noise], Tensor], together: bool = False
-) -> Best:
+    candidates: Iterable[Noise], reward: Callable[[Noise], Tensor], together: bool = False
+) -> Chosen:
     """The best of some noises of one batch, image by image; of equal ones the first.
 
     candidates: drawn one after the other; only the best and the one being scored are held.
-    score:      noise -> (B,), higher is better; it may record injected draws on the noise.
+    reward:     noise -> (B,), higher is better; it may record injected draws on the noise.
     together:   the images share one candidate, the best by their mean.
 
     Raises NonFiniteError, naming the candidate, and ValueError where there is none.
     """
-    best: Best | None = None
-    for place, noise in enumerate(candidates):
-        scores = score(noise).detach()
-        if not torch.isfinite(scores).all():
+    best: Chosen | None = None
+    for index, noise in enumerate(candidates):
+        rewards = reward(noise).detach()
+        if not torch.isfinite(rewards).all():
             raise NonFiniteError(
-                f"The reward is not finite (NaN or infinity) for candidate {place} of best_of."
+                f"The reward is not finite (NaN or infinity) for candidate {index} of best_of."
             )
         if together:
-            scores = scores.mean().expand_as(scores)
+            rewards = rewards.mean().expand_as(rewards)
         if best is None:
-            places = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-            best = Best(noise.snapshot(), places, scores.clone())
+            first = torch.zeros(len(rewards), dtype=torch.long, device=rewards.device)
+            best = Chosen(noise.snapshot(), first, rewards.clone())
             continue
-        better = scores > best.score
-        best.noise.copy_rows(noise, better.to(noise.initial.device))
-        best.place[better], best.score[better] = place, scores[better]
+        better = rewards > best.reward
+        best.noise.copy_rows(noise, better)
+        best.index[better], best.reward[better] = index, rewards[better]
     if best is None:
         raise ValueError("best_of: there is no candidate to choose from.")
     return best

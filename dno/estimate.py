@@ -12,14 +12,15 @@ from how the reward changes under small Gaussian perturbations xi of size mu:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from .fields import Choice, Range, Switch, check_fields
-from .gradient import Exact, Point, Scored, detached, seen_by
+from .declared import Declared
+from .fields import Choice, Range, Switch
+from .gradient import Evaluated, Exact, Problem, detached, pull_back
 from .noise import Noise
 from .objective import Objective
 
@@ -32,7 +33,22 @@ Steps = Callable[[], Iterator[list[Tensor]]]  # of each perturbation: what was a
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Point:
+    """Where a gradient is wanted: a noise and its iteration."""
+
+    problem: Problem
+    noise: Noise
+    step: int
+
+    @torch.no_grad()
+    def samples(self, noise: Noise) -> Sample:
+        """Pictures and latents of other noise, a multiple of this point's batch."""
+        latent = self.problem.sample(noise, self.step)
+        return self.problem.image(latent, self.step), latent
+
+
+@dataclass(frozen=True)
+class Estimated(Declared):
     """Estimates the gradient of the rewards that declare none; the others keep their exact one.
 
     "zeroth order" estimates all rewards and needs no differentiable model at all. The perturbations
@@ -75,52 +91,46 @@ class Estimated:
         Range(0, 4096, 1, "Perturbed pictures that are sampled together; 0: as memory allows."),
     ] = 0
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def through_sampling(self) -> bool:
-        return self.method != "zeroth order"
-
-    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
+    def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         if self.method == "zeroth order":
-            return self._zeroth(point, objective)
-        exact, blind = objective.split()
+            return self._zeroth(problem, noise, step)
+        exact, blind = problem.objective.split()
         with torch.set_grad_enabled(climb):
-            sample = point.latent.detach().requires_grad_(climb)
-            image = seen_by(objective, point, sample)
+            latent = problem.sample(noise, step)
+            sample = latent.detach().requires_grad_(climb)
+            image = problem.image(sample, step)
             seen, terms = exact.reward(image, sample)
         with torch.no_grad():
             unseen, blind_terms = blind.reward(image.detach(), sample.detach())
 
-        def pull() -> Tensor:
+        def gradients() -> list[Tensor]:
+            point = Point(problem, noise, step)
             upper = self._image_gradient(point, blind, image.detach(), unseen)
             pulled = [(image, upper), (seen.sum(), None)]
             pulled = [pair for pair in pulled if pair[0].requires_grad]
             ends, pulls = zip(*pulled, strict=True)
             (gradient,) = torch.autograd.grad(ends, sample, pulls)
-            return gradient
+            return pull_back(latent, gradient, noise.leaves(), step)
 
         every = {**detached(terms), **blind_terms}
-        named = {name: every[name] for name in objective.rewards}
-        return Scored(seen.detach() + unseen, named, image.detach(), pull)
+        named = {name: every[name] for name in problem.objective.rewards}
+        return Evaluated(latent.detach(), image.detach(), seen.detach() + unseen, named, gradients)
 
-    def _zeroth(self, point: Point, objective: Objective) -> Scored:
-        plain = Exact().score(point, objective, climb=False)
+    @torch.no_grad()
+    def _zeroth(self, problem: Problem, noise: Noise, step: int) -> Evaluated:
+        plain = Exact().evaluate(problem, noise, step, climb=False)
 
-        def direct() -> list[Tensor]:
+        @torch.no_grad()
+        def gradients() -> list[Tensor]:
+            point, leaves = Point(problem, noise, step), noise.leaves()
             changes = [
-                self._change(objective, samples, plain.reward)
+                self._change(problem.objective, samples, plain.reward)
                 for samples in self._neighbours(point)
             ]
-            leaves = point.noise.leaves()
-            return self._combine(
-                torch.stack(changes) / self.mu, lambda: self._directions(point, leaves)
-            )
+            slopes = torch.stack(changes) / self.mu
+            return self._combine(slopes, lambda: self._directions(point, leaves))
 
-        return Scored(
-            plain.reward, plain.terms, plain.image, lambda: torch.zeros_like(point.latent), direct
-        )
+        return replace(plain, gradients=gradients)
 
     def _image_gradient(
         self, point: Point, blind: Objective, image: Tensor, reward: Tensor
@@ -166,7 +176,7 @@ class Estimated:
         for change, step in zip(changes / len(changes), steps(), strict=True):
             gradients = gradients or [torch.zeros_like(part) for part in step]
             for gradient, part in zip(gradients, step, strict=True):
-                gradient += _fit(change, part) * part
+                gradient += _fit(change.to(part.device), part) * part
         if self.scale == "none":
             return gradients
         if self.scale == "unit":
@@ -174,6 +184,7 @@ class Estimated:
             factor = torch.where(norm > 0, 1 / norm.clamp(min=1e-30), torch.zeros_like(norm))
         else:  # least squares: changes = factor <gradient, steps>
             along = torch.stack([_inner(step, gradients) for step in steps()])
+            changes = changes.to(along.device)  # a VAE on the processor has its scores there
             power = along.square().sum(0)
             fit = (changes * along).sum(0) / power.clamp(min=1e-30)
             factor = torch.where(power > 0, fit, torch.zeros_like(fit))

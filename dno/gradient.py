@@ -14,78 +14,98 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .checks import PictureError, check_finite
 from .noise import Noise
 from .objective import Objective
 
 
 @dataclass(frozen=True)
-class Point:
-    """Where a gradient is wanted: iteration, sample, its noise, and the way from noise to image."""
+class Problem:
+    """The way from noise to reward.
 
-    step: int
-    latent: Tensor
-    noise: Noise
+    render: noise -> sample (B,C,...), differentiable when grad mode is on, plain when it is off.
+    decode: sample -> image (B,3,H,W) in [0,1], differentiable.
+    """
+
     render: Callable[[Noise], Tensor]
     decode: Callable[[Tensor], Tensor]
+    objective: Objective
 
-    @torch.no_grad()
-    def samples(self, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Pictures and latents of other noise, a multiple of this point's batch."""
+    def sample(self, noise: Noise, step: int) -> Tensor:
+        """The sampling of `noise`, checked; `step` is the iteration that an error names."""
         latent = self.render(noise)
-        return self.decode(latent), latent
+        check_finite(latent, step, "latent (the model's output)")
+        return latent
+
+    def image(self, sample: Tensor, step: int) -> Tensor:
+        """The decoded sample, with a gradient only if a reward looks at it; checked."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.objective.sees_image):
+            image = self.decode(sample)
+        check_finite(image, step, "decoded picture (the VAE's output)", PictureError)
+        return image
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The reward (B,) of a sample and its image (B,3,H,W), with two ways to its gradient.
+class Evaluated:
+    """The sample (B,C,...) of a noise, its image (B,3,H,W) and reward (B,), all detached.
 
-    pull:   d(reward)/d(latent), to be pulled through the sampling; zeros if there is none.
-    direct: an estimate of d(reward)/d(noise) for every leaf, or None.
-    Each is called once at most, and only if the climb goes on.
+    gradients: d(sum of reward)/d(leaf) of every leaf of the noise; called once at most, and only
+        if the climb goes on.
     """
 
+    latent: Tensor
+    image: Tensor
     reward: Tensor
     terms: dict[str, Tensor]
-    image: Tensor
-    pull: Callable[[], Tensor]
-    direct: Callable[[], list[Tensor]] | None = None
+    gradients: Callable[[], list[Tensor]]
 
 
 class Gradient(Protocol):
-    """`through_sampling`: whether the sampling has to be recorded for backward."""
-
-    through_sampling: bool
-
-    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
-        """Decode and score; with `climb` false no gradient will be asked for."""
+    def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
+        """Sample, decode and score; with `climb` false no gradient will be asked for."""
 
 
 @dataclass(frozen=True)
 class Exact:
     """Automatic differentiation through decoder, reward and sampling."""
 
-    through_sampling = True
-
-    def score(self, point: Point, objective: Objective, climb: bool) -> Scored:
+    def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         with torch.set_grad_enabled(climb):
-            sample = point.latent.detach().requires_grad_(climb)
-            image = seen_by(objective, point, sample)
-            reward, terms = objective.reward(image, sample)
+            latent = problem.sample(noise, step)
+            sample = latent.detach().requires_grad_(climb)
+            image = problem.image(sample, step)
+            reward, terms = problem.objective.reward(image, sample)
 
-        def pull() -> Tensor:
-            return _derivative(reward, sample)
+        def gradients() -> list[Tensor]:
+            return pull_back(latent, _derivative(reward, sample), noise.leaves(), step)
 
-        return Scored(reward.detach(), detached(terms), image.detach(), pull)
+        return Evaluated(
+            latent.detach(), image.detach(), reward.detach(), detached(terms), gradients
+        )
 
 
-def seen_by(objective: Objective, point: Point, sample: Tensor) -> Tensor:
-    """The decoded image, with a gradient only if a reward looks at it."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() and objective.sees_image):
-        return point.decode(sample)
+def pull_back(latent: Tensor, upper: Tensor, leaves: list[Tensor], step: int) -> list[Tensor]:
+    """The lower half: `upper` = d(reward)/d(latent) pulled back to every leaf."""
+    check_finite(upper, step, "gradient of the reward")
+    # Unit size per image keeps half-precision models from under- or overflowing; undone in fp32.
+    scale = upper.flatten(1).float().abs().amax(dim=1)
+    if not scale.any():
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    unit = upper.float() / by_image(scale.where(scale > 0, torch.ones_like(scale)), upper)
+    lower = torch.autograd.grad(latent, leaves, unit.to(latent.dtype), allow_unused=True)
+    return [
+        torch.zeros_like(leaf) if g is None else g.to(leaf.dtype) * by_image(scale, leaf)
+        for leaf, g in zip(leaves, lower, strict=True)
+    ]
+
+
+def by_image(values: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B,1,...) that broadcasts against `like`."""
+    return values.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: score.detach() for name, score in terms.items()}
+    return {name: value.detach() for name, value in terms.items()}
 
 
 def _derivative(value: Tensor, variable: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""What happened: a record per iteration, the best of each image, a thinned film of the pictures."""
+"""What happened: a record per iteration, the best of each image, a thinned film of the pictures.
+
+Three things that can be read apart, all in ordinary memory.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,61 @@ from .noise import Noise
 
 @dataclass(frozen=True)
 class Record:
-    """The numbers of one iteration, on the CPU, each (B,)."""
+    """The numbers of one iteration, each (B,); `objective` is all of it, `seconds` since the start.
+
+    terms and indicators by name, unweighted.
+    """
 
     step: int
     seconds: float
-    score: Tensor
+    objective: Tensor
     reward: Tensor
     terms: dict[str, Tensor]
     indicators: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best iterate of each image by the whole objective.
+
+    step, objective, reward: (B,); latent (B,C,...) and image (B,3,H,W) of each image's best, noise:
+    what gives them.
+    """
+
+    step: Tensor
+    objective: Tensor
+    reward: Tensor
+    latent: Tensor
+    image: Tensor
+    noise: Noise
+
+    @classmethod
+    def of(cls, iterate: Iterate, record: Record) -> Best:
+        """The first iterate is the best of all images."""
+        return cls(
+            torch.full((len(record.objective),), record.step, dtype=torch.long),
+            record.objective.clone(),
+            record.reward.clone(),
+            iterate.latent.to("cpu", copy=True),
+            iterate.image.to("cpu", copy=True),
+            iterate.noise.snapshot("cpu"),
+        )
+
+    def or_better(self, iterate: Iterate, record: Record) -> Best:
+        """The same with the images taken over that are better in `iterate`."""
+        rows = record.objective > self.objective
+        if not rows.any():
+            return self
+        noise = self.noise.snapshot()
+        noise.copy_rows(iterate.noise, rows)
+        return Best(
+            torch.where(rows, record.step, self.step),
+            torch.where(rows, record.objective, self.objective),
+            torch.where(rows, record.reward, self.reward),
+            _rows(rows, iterate.latent, self.latent),
+            _rows(rows, iterate.image, self.image),
+            noise,
+        )
 
 
 @dataclass
@@ -49,65 +99,45 @@ class Film:
         return sum(image.numel() for image in self.images.values())
 
 
+@dataclass
 class History:
-    """Records of every iteration so far and, per image, the best iterate by the whole objective.
+    """Records of every iteration so far, the best of each image, and the film.
 
-    stop_reason: why it ended early, in words for the user; empty when every iteration was done.
     start: where it started, in words for the user; empty for the given noise. seconds_before: what
     choosing that took, counted in every record's seconds.
-    best_step, best_score, best_reward: (B,); best_latent, best_image: the best of each image;
-    best_noise: the noise that gives them. All of them are empty before the first iterate.
+    stop_reason: why it ended early, in words for the user; empty when every iteration was done.
     """
 
-    def __init__(self, film: Film | None = None):
-        self.records: list[Record] = []
-        self.film: Film = film or Film()
-        self.stop_reason: str = ""
-        self.start: str = ""
-        self.seconds_before: float = 0.0
-        self.best_step: Tensor = torch.empty(0, dtype=torch.long)
-        self.best_score: Tensor = torch.empty(0)
-        self.best_reward: Tensor = torch.empty(0)
-        self.best_latent: Tensor = torch.empty(0)
-        self.best_image: Tensor | None = None
-        self.best_noise: Noise = Noise(torch.empty(0))
+    film: Film = field(default_factory=Film)
+    records: list[Record] = field(default_factory=list)
+    start: str = ""
+    seconds_before: float = 0.0
+    stop_reason: str = ""
+    _best: Best | None = None
 
-    def add(self, iterate: Iterate, seconds: float) -> Tensor:
-        """Take in one iterate, `seconds` after the start; return which images (B,) improved."""
+    @property
+    def best(self) -> Best:
+        """The best so far. Raises ValueError before the first iterate."""
+        if self._best is None:
+            raise ValueError("The history is empty: nothing was sampled.")
+        return self._best
+
+    def add(self, iterate: Iterate, seconds: float) -> None:
+        """Take in one iterate, `seconds` after the start."""
         record = Record(
             iterate.step,
             seconds,
-            _numbers(iterate.score),
+            _numbers(iterate.objective),
             _numbers(iterate.reward),
             {name: _numbers(value) for name, value in iterate.terms.items()},
             {name: _numbers(value) for name, value in iterate.indicators.items()},
         )
         self.records.append(record)
-        if iterate.image is not None:
-            self.film.add(iterate.step, iterate.image)
-        if len(self.records) == 1:
-            return self._first(iterate, record)
-        better = record.score > self.best_score
-        if better.any():
-            self._replace(iterate, record, better)
-        return better
-
-    def _first(self, iterate: Iterate, record: Record) -> Tensor:
-        self.best_score, self.best_reward = record.score.clone(), record.reward.clone()
-        self.best_step = torch.full((len(record.score),), record.step, dtype=torch.long)
-        self.best_latent = iterate.latent.clone()
-        self.best_image = None if iterate.image is None else iterate.image.clone()
-        self.best_noise = iterate.noise.snapshot()
-        return torch.ones(len(record.score), dtype=torch.bool)
-
-    def _replace(self, iterate: Iterate, record: Record, rows: Tensor) -> None:
-        self.best_score[rows], self.best_reward[rows] = record.score[rows], record.reward[rows]
-        self.best_step[rows] = record.step
-        on_device = rows.to(iterate.latent.device)
-        self.best_latent[on_device] = iterate.latent[on_device]
-        if self.best_image is not None and iterate.image is not None:
-            self.best_image[on_device] = iterate.image[on_device]
-        self.best_noise.copy_rows(iterate.noise, on_device)
+        self.film.add(iterate.step, iterate.image)
+        if self._best is None:
+            self._best = Best.of(iterate, record)
+        else:
+            self._best = self._best.or_better(iterate, record)
 
     @property
     def seconds_each(self) -> float:
@@ -118,8 +148,13 @@ class History:
     def at_best(self, read: Callable[[Record], Tensor]) -> Tensor:
         """Per image, `read(record)` (B,) at that image's best step."""
         by_step = {record.step: record for record in self.records}
-        best = enumerate(self.best_step.tolist())
+        best = enumerate(self.best.step.tolist())
         return torch.stack([read(by_step[step])[image] for image, step in best])
+
+
+def _rows(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the images where `rows` (B,) is true, else `old`."""
+    return torch.where(rows.reshape(-1, *[1] * (old.ndim - 1)), new.to(old), old)
 
 
 def _numbers(values: Tensor) -> Tensor:

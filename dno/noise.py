@@ -44,10 +44,11 @@ class Noise:
         """A reader that plays the injected draws back from the first to the last."""
         return Tape(self)
 
-    def snapshot(self) -> Noise:
-        """A detached copy, independent of further optimisation."""
+    def snapshot(self, device: torch.device | str | None = None) -> Noise:
+        """A detached copy, independent of further optimisation; on another device if given."""
         with torch.no_grad():
-            return Noise(self.initial, self.injected, self.scope)
+            tensors = [tensor.to(device or tensor.device) for tensor in self.tensors()]
+            return Noise(tensors[0], tensors[1:], self.scope)
 
     def split(self, batch: int) -> list[Noise]:
         """Detached noises of `batch` images each, in order."""
@@ -58,11 +59,10 @@ class Noise:
     def copy_rows(self, other: Noise, rows: Tensor) -> None:
         """Overwrite the images where `rows` (B,) is true with those of `other`."""
         while len(self.injected) < len(other.injected):
-            self.injected.append(
-                self._leaf(other.injected[len(self.injected)], self.scope != "initial")
-            )
+            draw = other.injected[len(self.injected)].to(self.initial.device)
+            self.injected.append(self._leaf(draw, self.scope != "initial"))
         for mine, theirs in zip(self.tensors(), other.tensors(), strict=False):
-            mine[rows] = theirs[rows]
+            mine[rows.to(mine.device)] = theirs.to(mine.device)[rows.to(mine.device)]
 
     def record(self, draw: Tensor) -> Tensor:
         """Append a fresh draw of the host's and return the leaf that stands for it."""

@@ -20,7 +20,7 @@ class Target:
     reward: float
 
     def __call__(self, history: History) -> str | None:
-        reached = history.best_reward >= self.reward
+        reached = history.best.reward >= self.reward
         return f"reward target {self.reward:g} reached" if bool(reached.all()) else None
 
 
@@ -31,7 +31,7 @@ class Patience:
     iterations: int
 
     def __call__(self, history: History) -> str | None:
-        waited = history.records[-1].step - int(history.best_step.max())
+        waited = history.records[-1].step - int(history.best.step.max())
         return f"no better for {waited} iterations" if waited >= self.iterations else None
 
 

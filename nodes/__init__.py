@@ -6,7 +6,9 @@ from . import (
     best_seed,
     combine,
     history,
+    noise,
     options,
+    presets,
     rank,
     regularizers,
     reward_models,
@@ -14,12 +16,14 @@ from . import (
     sampler,
     score,
 )
+from .host import metadata
 
 
 class DNOExtension(ComfyExtension):
     """Every node of the pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        metadata.listen()  # here, because ComfyUI 0.3 calls no on_load
         rewarding = (rewards, reward_models, regularizers, combine)
-        modules = (sampler, options, *rewarding, history, score, rank, best_seed)
+        modules = (sampler, options, presets, *rewarding, history, noise, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,9 +16,19 @@ from torch import Tensor
 from ..dno.objective import Objective, Weighted
 from .drawing.canvas import number
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
+from .host import metadata
+from .host.described import described, terms
+from .host.picture.finite import not_finite
 from .host.progress import Progress, say
-from .host.sampling.aligner import check_latent
-from .host.sampling.job import Job, check_vae, objective, prepare, seed_at, with_samples
+from .host.sampling.job import (
+    Job,
+    check_latent,
+    check_vae,
+    objective,
+    prepare,
+    seed_at,
+    with_samples,
+)
 from .inputs import like_ksampler
 from .schema import CATEGORY, drawn, schema, to_image
 from .score import score, table
@@ -34,6 +46,7 @@ class Trials:
     """What the seeds gave so far, and of the best its samples and pictures (B,3,H,W).
 
     scores, terms: the mean over the batch of each seed. pictures: small ones of the best, by place.
+    lost: why the last seed without a score, which is NaN, has none.
     """
 
     seeds: list[int]
@@ -42,6 +55,7 @@ class Trials:
     pictures: dict[int, Image.Image] = field(default_factory=dict)
     samples: Tensor | None = None
     shown: Tensor | None = None
+    lost: str = ""
 
     @property
     def best(self) -> int:
@@ -75,7 +89,8 @@ class Trials:
         return drawn(sheet(tiles, len(self.scores) - len(tiles)))
 
     def table(self) -> str:
-        return table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
+        lines = table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
+        return f"{lines}\n{self.lost}".strip()
 
 
 class DNOBestSeed(io.ComfyNode):
@@ -130,6 +145,7 @@ class DNOBestSeed(io.ComfyNode):
         denoise,
         seeds,
     ) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
         judge = objective(reward, None, {})
         drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
         job = prepare(model, positive, negative, latent_image, *drawing)
@@ -139,6 +155,16 @@ class DNOBestSeed(io.ComfyNode):
         assert trials.samples is not None
         text, contact = trials.table(), trials.sheet()
         say(text)
+        best = {name: described(values[trials.best]) for name, values in trials.terms.items()}
+        metadata.note(
+            {
+                "rewards": terms(reward),
+                "seeds": [trials.seeds[0], trials.seeds[-1]],
+                "best_seed": trials.seeds[trials.best],
+                "reward": described(trials.scores[trials.best]),
+                "terms": best,
+            }
+        )
         return io.NodeOutput(
             with_samples(latent_image, trials.samples),
             trials.seeds[trials.best],
@@ -159,9 +185,15 @@ def try_seeds(job: Job, vae, model, judge: Objective, seeds: list[int]) -> Trial
         with torch.inference_mode(False), torch.no_grad():
             latents = model.model.process_latent_in(samples.clone())
         scores, terms = score(judge, pictures, latents, of=f" of seed {seed}")
+        if not pictures.isfinite().all():
+            what = "picture" if samples.isfinite().all() else "latent"
+            trials.lost = f"Seed {seed}: {not_finite(what, vae)}"
+            logging.warning(trials.lost)
         trials.add(scores, terms, samples, pictures)
         progress.picture(pictures, trials.line())
         progress.next_sampling()
+    if all(map(math.isnan, trials.scores)):
+        raise ValueError(trials.lost)
     progress.finish(trials.shown, trials.line())
     return trials
 

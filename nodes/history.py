@@ -117,10 +117,10 @@ def numbers(history: History) -> dict[str, float]:
     first, last = history.records[0], history.records[-1]
     found = {
         "reward_start": float(first.reward.mean()),
-        "reward_best": float(history.best_reward.mean()),
+        "reward_best": float(history.best.reward.mean()),
         "iterations": last.step,
         "seconds": last.seconds,
-        "best_step": float(history.best_step.float().mean()),
+        "best_step": float(history.best.step.float().mean()),
     }
     if PROBABILITY in first.indicators:
         best = history.at_best(lambda record: record.indicators[PROBABILITY])
@@ -131,8 +131,8 @@ def numbers(history: History) -> dict[str, float]:
 
 def summary(history: History) -> str:
     """`Reward -0.52 → -0.22 at iteration 23 of 30, P(z) 0.71 → 0.25, 34 s. All iterations done.`"""
-    found, steps = numbers(history), sorted(set(history.best_step.tolist()))
-    batch, reason = len(history.best_step), history.stop_reason.rstrip(".")
+    found, steps = numbers(history), sorted(set(history.best.step.tolist()))
+    batch, reason = len(history.best.step), history.stop_reason.rstrip(".")
     parts = [
         f"Mean reward of {batch} images " if batch > 1 else "Reward ",
         f"{_change(found, 'reward')}, best at iteration {steps[0]}",

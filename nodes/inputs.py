@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import comfy.samplers
 from comfy_api.latest import io
 
+from .plan import EFFORTS
 from .schema import (
     GradientSocket,
     OptimizerSocket,
@@ -30,12 +31,12 @@ def how_it_climbs() -> list[io.Input]:
     return [
         io.Int.Input(
             "iterations",
-            default=30,
-            min=0,
+            default=-1,
+            min=-1,
             max=10000,
             tooltip=(
-                "How often the noise is improved. 0 gives KSampler's picture. One costs about "
-                "three samplings."
+                "-1: as effort says. 0 gives KSampler's picture. Above: the noise climbs so often "
+                "by its exact gradient, whatever the effort; one costs about three samplings."
             ),
         ),
         io.Float.Input(
@@ -46,8 +47,8 @@ def how_it_climbs() -> list[io.Input]:
             step=0.001,
             round=False,
             tooltip=(
-                "How far the noise moves per iteration. Higher is faster and strays further "
-                "from the first picture."
+                "How far the noise moves per iteration, where iterations or an optimizer are set. "
+                "Higher is faster and strays further from the first picture."
             ),
         ),
     ]
@@ -93,15 +94,31 @@ def extras() -> list[io.Input]:
     ]
 
 
+def how_much() -> io.Input:
+    """Behind all other widgets: workflows of before have no value for it, and set iterations."""
+    return io.Combo.Input(
+        "effort",
+        options=list(EFFORTS),
+        default="fast",
+        optional=True,
+        tooltip=(
+            "one pass: 1 sampling, its noise steered while it is drawn. fast: 6 samplings, any "
+            "model. thorough: fast, then up to 9 exact turns, about 30 samplings. paper: 50 exact "
+            "iterations, about 150. Iterations, an optimizer, a preset or a steering node override "
+            "it."
+        ),
+    )
+
+
 def like_ksampler(tooltips: Mapping[str, str] | None = None) -> list[io.Input]:
     """KSampler's inputs, the VAE and the reward; `tooltips` by name replace the DNO Sampler's."""
-    inputs = _like_ksampler()
+    inputs = [*_what_is_drawn(), *what_climbs(), *_how_it_is_sampled(), *_schedule()]
     for each in inputs:
         each.tooltip = (tooltips or {}).get(each.id, each.tooltip)
     return inputs
 
 
-def _like_ksampler() -> list[io.Input]:
+def _what_is_drawn() -> list[io.Input]:
     return [
         io.Model.Input(
             "model",
@@ -110,7 +127,11 @@ def _like_ksampler() -> list[io.Input]:
         io.Conditioning.Input("positive", tooltip="What the picture shows."),
         io.Conditioning.Input("negative", tooltip="What the picture should not show."),
         io.Latent.Input("latent_image", tooltip="The latent to draw on; empty for text to image."),
-        *what_climbs(),
+    ]
+
+
+def _how_it_is_sampled() -> list[io.Input]:
+    return [
         io.Int.Input(
             "seed",
             default=0,
@@ -138,6 +159,11 @@ def _like_ksampler() -> list[io.Input]:
                 "two."
             ),
         ),
+    ]
+
+
+def _schedule() -> list[io.Input]:
+    return [
         io.Combo.Input(
             "sampler_name",
             options=comfy.samplers.KSampler.SAMPLERS,

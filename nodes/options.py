@@ -1,37 +1,124 @@
-"""The finer settings of a run: start, stopping rules, clipping, memory, scope; the optimisers."""
+"""The finer settings of a run: start, stopping rules, clipping, memory, scope; the optimisers.
+
+A new option is one field at the end of `Options`, `optional=True` because saved workflows lack it;
+the node's widget follows from it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from comfy_api.latest import io
+from torch import Tensor
 
+from ..dno.declared import Declared
 from ..dno.estimate import Estimated
+from ..dno.fields import Choice, Hidden, Mask, Range, Switch
 from ..dno.noise import SCOPES
 from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
+from ..dno.parts import Part
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
-from .host.sampling.aligner import Settings
+from .host.sampling.climb import Settings
 from .host.sampling.levels import MEMORY
-from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket, schema
+from .plan import Plan
+from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket
+
+DIFFERENTIATED = {
+    "all": "all",
+    "first step": "first",
+    "last step": "last 1",
+    "last 2 steps": "last 2",
+    "last 4 steps": "last 4",
+}
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the DNO Options node sets; the defaults are the sampler's without it.
+class Options(Declared):
+    """Where the DNO Sampler starts and stops, the memory it takes and which noise it moves.
 
-    patience: iterations without a better picture, 0 for no limit. target_reward counts if
-    use_target is on. seconds: time budget, 0 for no limit. best_of: seeds to choose the start from.
+    The defaults are the sampler's without the node.
     """
 
-    scope: str = "all"
-    gradient_clip: float = 1.0
-    patience: int = 0
-    use_target: bool = False
-    target_reward: float = 0.0
-    seconds: float = 0.0
-    memory: str = "automatic"
-    best_of: int = 1
+    title = "DNO Options"
+    aliases = ("settings", "stop", "patience", "time limit", "VRAM", "memory", "best of n", "seeds")
+
+    scope: Annotated[
+        str,
+        Choice(
+            tuple(SCOPES),
+            help="Which noise is optimised: all, the initial noise only (ReNO, D-Flow, "
+            "DOODL), or only the noise injected at each step.",
+        ),
+    ] = "all"
+    gradient_clip: Annotated[
+        float,
+        Range(0.0, 1000.0, 0.1, help="Upper bound of each image's gradient norm; 0 for none."),
+    ] = 1.0
+    patience: Annotated[
+        int,
+        Range(
+            0,
+            10000,
+            1,
+            help="Stop after this many iterations without a better picture; 0 never stops early.",
+        ),
+    ] = 0
+    use_target: Annotated[bool, Switch(help="Stop once target_reward is reached.")] = False
+    target_reward: Annotated[
+        float,
+        Range(-1e6, 1e6, 0.01, help="The reward that is enough, for every image of the batch."),
+    ] = 0.0
+    seconds: Annotated[
+        float,
+        Range(0.0, 1e6, 1.0, help="Time budget in seconds; 0 for none. The best so far is kept."),
+    ] = 0.0
+    memory: Annotated[
+        str,
+        Choice(
+            tuple(MEMORY),
+            help="automatic: as fast as the free memory allows, step by step. recorded: nothing "
+            "is computed twice. call: every step is. blocks: the network's blocks are, one at a "
+            "time. least: as little memory as possible.",
+        ),
+    ] = "automatic"
+    best_of: Annotated[
+        int,
+        Range(
+            1,
+            1024,
+            1,
+            help="Start from the best of so many seeds, from the sampler's on; each costs one "
+            "sampling. 1 starts from the seed.",
+        ),
+    ] = 1
+    differentiated: Annotated[
+        str,
+        Choice(
+            tuple(DIFFERENTIATED),
+            help="The steps whose network is differentiated by a climb; the sampler's own "
+            "arithmetic always is. Fewer are cheaper and less exact: SDO uses the first, "
+            "truncation the last ones.",
+            optional=True,
+        ),
+    ] = "all"
+    frequencies: Annotated[
+        float,
+        Range(
+            0.01,
+            1.0,
+            0.01,
+            help="The share of the noise's frequencies that may change, the lowest first: below 1 "
+            "layout and colour move and details stay.",
+            optional=True,
+        ),
+    ] = 1.0
+    mask: Annotated[
+        Tensor | None, Mask(help="Where the noise may change; the rest keeps the seed's.")
+    ] = None
+    plan: Annotated[
+        Plan | None, Hidden(help="What a preset or a steering node set instead of the effort.")
+    ] = None
 
     def settings(
         self,
@@ -57,97 +144,13 @@ class Options:
             gradient=gradient,
             stopping=tuple(rules),
             memory=self.memory,
+            part=Part(self.mask, self.frequencies),
+            carried=DIFFERENTIATED[self.differentiated],
         )
-
-
-class DNOOptions(io.ComfyNode):
-    """Where the DNO Sampler starts and stops, the memory it takes and which noise it moves."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="DNOOptions",
-            display_name="DNO Options",
-            category=CATEGORY,
-            description=cls.__doc__,
-            inputs=[
-                io.Combo.Input(
-                    "scope",
-                    options=list(SCOPES),
-                    default="all",
-                    tooltip=(
-                        "Which noise is optimised: all, the initial noise only (ReNO, D-Flow, "
-                        "DOODL), or only the noise injected at each step."
-                    ),
-                ),
-                io.Float.Input(
-                    "gradient_clip",
-                    default=1.0,
-                    min=0.0,
-                    max=1000.0,
-                    step=0.1,
-                    tooltip="Upper bound of each image's gradient norm; 0 for none.",
-                ),
-                io.Int.Input(
-                    "patience",
-                    default=0,
-                    min=0,
-                    max=10000,
-                    tooltip=(
-                        "Stop after this many iterations without a better picture; 0 never "
-                        "stops early."
-                    ),
-                ),
-                io.Boolean.Input(
-                    "use_target", default=False, tooltip="Stop once target_reward is reached."
-                ),
-                io.Float.Input(
-                    "target_reward",
-                    default=0.0,
-                    min=-1e6,
-                    max=1e6,
-                    step=0.01,
-                    tooltip="The reward that is enough, for every image of the batch.",
-                ),
-                io.Float.Input(
-                    "seconds",
-                    default=0.0,
-                    min=0.0,
-                    max=1e6,
-                    step=1.0,
-                    tooltip="Time budget in seconds; 0 for none. The best so far is kept.",
-                ),
-                io.Combo.Input(
-                    "memory",
-                    options=list(MEMORY),
-                    default="automatic",
-                    tooltip=(
-                        "automatic: as fast as the free memory allows, step by step. recorded: "
-                        "nothing is computed twice. call: every step is. blocks: the network's "
-                        "blocks are, one at a time. least: as little memory as possible."
-                    ),
-                ),
-                io.Int.Input(
-                    "best_of",
-                    default=1,
-                    min=1,
-                    max=1024,
-                    tooltip=(
-                        "Start from the best of so many seeds, from the sampler's on; each costs "
-                        "one sampling. 1 starts from the seed."
-                    ),
-                ),
-            ],
-            outputs=[OptionsSocket.Output(display_name="options")],
-        )
-
-    @classmethod
-    def execute(cls, **values: object) -> io.NodeOutput:
-        return io.NodeOutput(Options(**values))
 
 
 NODES = [
-    DNOOptions,
+    plain_node(Options, "", OptionsSocket, menu=CATEGORY),
     *(plain_node(optimizer, "Optimizer", OptimizerSocket) for optimizer in OPTIMIZERS),
     plain_node(Estimated, "Gradient", GradientSocket),
 ]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import comfy.utils
 from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..dno.objective import Weighted
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
+from .host import metadata
 from .host.progress import say
-from .host.sampling.job import objective
 from .schema import CATEGORY, RewardSocket, drawn, schema
-from .score import pictures_of, score, table
+from .score import score_images, table, unseen
 
 
 class DNORankImages(io.ComfyNode):
@@ -58,11 +57,10 @@ class DNORankImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted], keep: int) -> io.NodeOutput:
-        judge, pictures = objective(reward, None, {}), pictures_of(image)
-        bar = comfy.utils.ProgressBar(len(pictures))
-        totals, terms = score(judge, pictures, done=bar.update)
+        metadata.begin(cls.hidden)
+        totals, terms, pictures = score_images(image, reward)
         ranked = order(totals)
-        text = table(totals, terms, ranked[0], places=ranked)
+        text = f"{table(totals, terms, ranked[0], places=ranked)}\n{unseen(pictures)}".strip()
         say(text)
         tiles = [
             Tile(reduced(pictures[place : place + 1], len(pictures)), f"#{place}", totals[place])

@@ -20,7 +20,7 @@ class DNOLoadRewardModel(io.ComfyNode):
         return schema(
             node_id="DNOLoadRewardModel",
             display_name="Load Reward Model",
-            category=f"{CATEGORY}/rewards",
+            category=f"{CATEGORY}/rewards/models",
             description=cls.__doc__,
             search_aliases=["DNO", "PickScore", "HPS", "ImageReward", "aesthetic", "CLIP"],
             inputs=[
@@ -70,7 +70,7 @@ class DNODownloadRewardModel(io.ComfyNode):
         return schema(
             node_id="DNODownloadRewardModel",
             display_name="Download Reward Model",
-            category=f"{CATEGORY}/rewards",
+            category=f"{CATEGORY}/rewards/models",
             description=cls.__doc__,
             search_aliases=["DNO", "PickScore", "HPS", "ImageReward", "aesthetic", "huggingface"],
             inputs=[

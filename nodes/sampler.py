@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 from comfy_api.latest import io
 
-from ..dno.history import History
 from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
-from .host.sampling.aligner import Aligner, Settings
+from .host import metadata
+from .host.sampling.aligner import Aligner
+from .host.sampling.climb import Settings
 from .host.sampling.job import Job, check_vae, handed_on, objective, prepare, with_samples
 from .host.sampling.replay import FixedNoise, Replay
-from .inputs import extras, how_it_climbs, like_ksampler, what_climbs
+from .inputs import extras, how_it_climbs, how_much, like_ksampler, what_climbs
 from .options import Options
-from .schema import CATEGORY, HistorySocket, schema
+from .plan import planned
+from .schema import CATEGORY, NOTED, HistorySocket, schema
 
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
 
@@ -33,7 +35,8 @@ class DNOSampler(io.ComfyNode):
             category=CATEGORY,
             description=" ".join((cls.__doc__ or "").split()),
             search_aliases=["direct noise optimization", "reward", "align", "KSampler"],
-            inputs=[*like_ksampler(), *how_it_climbs(), *extras()],
+            inputs=[*like_ksampler(), *how_it_climbs(), *extras(), how_much()],
+            hidden=list(NOTED),
             outputs=[
                 io.Latent.Output(
                     display_name="latent", tooltip="The best of each image, for VAE Decode."
@@ -45,9 +48,12 @@ class DNOSampler(io.ComfyNode):
                 io.Sampler.Output(
                     display_name="sampler",
                     tooltip=(
-                        "Replays the optimised noise of each step; with noise, in "
+                        "Replays the optimised noise of each step; with noise and sigmas, in "
                         "SamplerCustomAdvanced, it gives the same picture."
                     ),
+                ),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="The noise levels that were sampled."
                 ),
             ],
         )
@@ -73,9 +79,14 @@ class DNOSampler(io.ComfyNode):
         optimizer=None,
         options=None,
         gradient=None,
+        effort="fast",
     ) -> io.NodeOutput:
-        climbed = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
+        metadata.begin(cls.hidden)
+        settings, regularizer = planned(
+            options or Options(),
+            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
+        )
+        wanted = objective(reward, regularizer, INDICATORS)
         job = prepare(
             model,
             positive,
@@ -89,26 +100,33 @@ class DNOSampler(io.ComfyNode):
             denoise,
         )
         check_vae(vae, model)
-        samples, aligner = align(job, vae, climbed, settings, seed)
-        latent, history = with_samples(latent_image, samples), aligner.history
-        noise = FixedNoise(history.best_noise.initial, aligner.seed)
-        return io.NodeOutput(latent, history, noise, Replay(job.sampler, history.best_noise))
+        samples, climbed = align(job, vae, wanted, settings, seed)
+        plan = dict(sampler_name=sampler_name, scheduler=scheduler, steps=steps, cfg=cfg)
+        metadata.note({"sampling": {**plan, "denoise": denoise, "seed": seed}})
+        noise, origin = climbed.history.best.noise, climbed.origin
+        return io.NodeOutput(
+            with_samples(latent_image, samples),
+            climbed.history,
+            FixedNoise(noise.initial, origin.seed),
+            Replay(job.sampler, noise, origin.generators),
+            job.sigmas.clone(),
+        )
 
 
-def align(job: Job, vae, climbed: Objective, settings: Settings, seed: int):
+def align(job: Job, vae, objective: Objective, settings: Settings, seed: int):
     """Run the job with its noise climbing: the best latent, as KSampler gives it; what it did."""
-    aligner = Aligner(job.sampler, vae, climbed, settings, job.draw)
+    aligner = Aligner(job.sampler, vae, objective, settings, job.draw)
     samples = job.guider.sample(
         job.noise,
         job.latent,
         aligner,
-        job.sigmas,
+        job.sigmas.clone(),  # uni_pc writes into them
         denoise_mask=job.mask,
         disable_pbar=True,
         seed=seed,
     )
-    assert isinstance(aligner.history, History)
-    return handed_on(samples), aligner
+    assert aligner.climbed is not None
+    return handed_on(samples), aligner.climbed
 
 
 class DNOSamplerCustom(io.ComfyNode):
@@ -127,7 +145,9 @@ class DNOSamplerCustom(io.ComfyNode):
                 *what_climbs(),
                 *how_it_climbs(),
                 *extras(),
+                how_much(),
             ],
+            hidden=list(NOTED),
             outputs=[
                 io.Sampler.Output(
                     display_name="sampler", tooltip="For any guider, noise and sigmas."
@@ -147,9 +167,14 @@ class DNOSamplerCustom(io.ComfyNode):
         optimizer=None,
         options=None,
         gradient=None,
+        effort="fast",
     ) -> io.NodeOutput:
+        metadata.begin(cls.hidden)
+        settings, regularizer = planned(
+            options or Options(),
+            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
+        )
         climbed = objective(reward, regularizer, INDICATORS)
-        settings = (options or Options()).settings(iterations, learning_rate, optimizer, gradient)
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
 
 

@@ -7,7 +7,7 @@ here and nowhere else. Keywords that an older ComfyUI does not know are dropped 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 CATEGORY = "sampling/DNO"
+_ALWAYS = ("dno", "direct noise optimization")  # words that find every node of the pack
 
 RewardSocket = io.Custom("DNO_REWARD")
 RegularizerSocket = io.Custom("DNO_REGULARIZER")
@@ -40,9 +41,21 @@ def supported(make: Callable[..., T], /, *arguments: object, **keywords: object)
     return make(*arguments, **{name: value for name, value in keywords.items() if name in known})
 
 
-def schema(**keywords: object) -> io.Schema:
-    """`io.Schema(**keywords)` without the keywords that this ComfyUI does not know."""
+def schema(*, search_aliases: Sequence[str] = (), **keywords: object) -> io.Schema:
+    """`io.Schema(**keywords)` without the keywords that this ComfyUI does not know.
+
+    search_aliases: words that find the node, besides those that find every node of the pack; where
+    ComfyUI has no place for them, they are said at the end of the description.
+    """
+    own = [word for word in search_aliases if word.casefold() not in _ALWAYS]
+    if "search_aliases" in inspect.signature(io.Schema).parameters:
+        keywords["search_aliases"] = [*own, *_ALWAYS]
+    elif own:
+        keywords["description"] = f"{keywords['description']} ({', '.join(own)})"
     return supported(io.Schema, **keywords)
+
+
+NOTED = [io.Hidden.prompt, io.Hidden.extra_pnginfo]  # what host.metadata needs of the host
 
 
 def output(socket: type[io.ComfyTypeIO], kind: str) -> io.Output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import comfy.model_management as management
@@ -12,9 +13,14 @@ from torch import Tensor
 
 from ..dno.objective import Objective, TermError, Weighted
 from .drawing.canvas import number
+from .drawing.sheet import order
+from .host import metadata
+from .host.described import described
+from .host.described import terms as describe_terms
 from .host.judges.reward_models import bring_in
+from .host.picture.finite import not_finite
 from .host.progress import say
-from .host.sampling.aligner import HOST_ERRORS
+from .host.sampling.climb import HOST_ERRORS
 from .host.sampling.job import objective
 from .schema import CATEGORY, RewardSocket, schema, to_image
 
@@ -49,22 +55,46 @@ class DNOScoreImages(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted]) -> io.NodeOutput:
-        judge, pictures = objective(reward, None, {}), pictures_of(image)
-        bar = comfy.utils.ProgressBar(len(pictures))
-        totals, terms = score(judge, pictures, done=bar.update)
-        best = max(range(len(totals)), key=totals.__getitem__)
-        text = table(totals, terms, best)
+        metadata.begin(cls.hidden)
+        totals, terms, pictures = score_images(image, reward)
+        best = order(totals)[0]
+        text = f"{table(totals, terms, best)}\n{unseen(pictures)}".strip()
         say(text)
         chosen = image[None] if image.ndim == 3 else image[best : best + 1]
         return io.NodeOutput(text, best, totals[best], chosen, totals, ui={"text": [text]})
 
 
+def score_images(
+    image: Tensor, reward: Mapping[str, Weighted]
+) -> tuple[list[float], dict[str, list[float]], Tensor]:
+    """`score` of an IMAGE input, and its pictures (B,3,H,W). Raises ValueError if there is none."""
+    judge, pictures = objective(reward, None, {}), pictures_of(image)
+    bar = comfy.utils.ProgressBar(len(pictures))
+    totals, terms = score(judge, pictures, done=bar.update)
+    if all(map(math.isnan, totals)):
+        raise ValueError(unseen(pictures))
+    scores = {"reward": totals, "terms": terms}
+    metadata.note({"rewards": describe_terms(reward), **described(scores)})
+    return totals, terms, pictures
+
+
 def pictures_of(image: Tensor) -> Tensor:
-    """An IMAGE input as (B,3,H,W). Raises ValueError if there is none."""
+    """An IMAGE input as (B,3,H,W), NaN where a picture is not finite. Raises ValueError if empty"""
     pictures = to_image(image)
     if pictures.numel() == 0:
         raise ValueError("The image input is empty: there is no picture to score.")
+    given = image[None] if image.ndim == 3 else image
+    pictures[~given[..., :3].isfinite().flatten(1).all(1)] = math.nan
     return pictures
+
+
+def unseen(pictures: Tensor) -> str:
+    """Which of these pictures (B,3,H,W) are not finite and were scored by nobody, and the mend."""
+    places = [str(place) for place, picture in enumerate(pictures) if not picture.isfinite().all()]
+    if not places:
+        return ""
+    which = f"Picture {places[0]}" if len(places) == 1 else f"Pictures {', '.join(places)}"
+    return f"{which} of the image input: {not_finite('picture')}"
 
 
 def score(
@@ -77,6 +107,8 @@ def score(
 ) -> tuple[list[float], dict[str, list[float]]]:
     """The weighted reward and each unweighted term of every picture of (B,3,H,W), one at a time.
 
+    A picture that is not finite is shown to no reward: all its scores are NaN.
+
     latents: (B,C,...) what they were decoded from, in the model's space, for rewards that score it.
     of:      whose pictures they are, for a message. done: told 1 after every picture.
     """
@@ -87,12 +119,12 @@ def score(
     with torch.inference_mode(False), torch.no_grad():
         for place, picture in enumerate(pictures):
             management.throw_exception_if_processing_interrupted()
-            latent = None if latents is None else latents[place : place + 1].to(device)
-            total, found = _score_one(objective, picture[None].to(device), latent)
+            total, found = math.nan, dict.fromkeys(terms, math.nan)
+            if picture.isfinite().all():
+                latent = None if latents is None else latents[place : place + 1].to(device)
+                total, found = _score_one(objective, picture[None].to(device), latent)
+                _insist(found, f"picture {place}{of}")
             for name, value in found.items():
-                if not torch.isfinite(value).all():
-                    what = f"The reward {name!r} gave {float(value)} for picture {place}{of}."
-                    raise ValueError(what)
                 terms[name].append(float(value))
             totals.append(float(total))
             if done:
@@ -109,6 +141,12 @@ def _score_one(
         if isinstance(error.__cause__, HOST_ERRORS):  # they stay what they are
             raise error.__cause__ from None
         raise
+
+
+def _insist(found: Mapping[str, Tensor], of: str) -> None:
+    for name, value in found.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"The reward {name!r} gave {float(value)} for {of}.")
 
 
 def table(

@@ -7,18 +7,26 @@ import torch
 from torch import Tensor
 
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
 from ._vector import vector
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Regularizer):
     """Keeps the length of the noise where a Gaussian's would be.
 
     ReNO, arXiv 2406.04312, equation 6: the logarithm of the density of the length r = || z || of n
     normal numbers, (n - 1) log r - r^2 / 2, less its largest value, which is at r^2 = n - 1. In
     nats: 0 there, about -0.5 for fresh noise, and minus the square of the deviation of r beyond.
     ReNO's weight is 0.01. It sees the length alone: what the noise looks like is left to others.
+
+    >>> Norm()(Noise(torch.full((1, 4, 8, 8), 2.0))).item() < -200
+    True
     """
+
+    aliases = ("ReNO", "length", "protect", "gentle")
+    keeps = "the length of the noise"
+    source = "ReNO, arXiv 2406.04312, equation 6"
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""

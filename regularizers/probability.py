@@ -7,8 +7,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Choice, Range, check_fields
+from ..dno.fields import Choice, Range
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
+from ..dno.sharing import once
 from ._shuffle import moments, shuffled_moments
 from ._vector import vector
 
@@ -16,7 +18,7 @@ _LOG2 = math.log(2)
 
 
 @dataclass(frozen=True)
-class Probability:
+class Probability(Regularizer):
     """Keeps the mean and covariance of the noise where a Gaussian's would be.
 
     Direct Noise Optimization, arXiv 2405.18881, section 4. The noise of one image, all tensors
@@ -35,7 +37,15 @@ class Probability:
 
     The permutations depend on n alone, never on the call: the score is a fixed function of the
     noise.
+
+    >>> fresh, flat = Noise(torch.randn(1, 4, 16, 16)), Noise(torch.ones(1, 4, 16, 16))
+    >>> Probability()(fresh) > Probability()(flat)
+    tensor([True])
     """
+
+    aliases = ("Gaussian", "natural", "P(z)", "protect")
+    keeps = "mean and covariance of the noise"
+    source = "arXiv 2405.18881, section 4"
 
     k: Annotated[int, Range(1, 16, step=1, help="Numbers per row of the test; 4 in the paper.")] = 4
     permutations: Annotated[
@@ -52,14 +62,11 @@ class Probability:
         ),
     ] = "normalised"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""
         rows = self._rows(noise)
-        own = sum(_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
-        shuffled = sum(self._shuffled(rows))
+        own = torch.add(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
+        shuffled = torch.add(*self._shuffled(noise, rows))
         scale = 1.0 if self.form == "paper" else math.sqrt(rows.shape[1] // self.k)
         return (own + shuffled.mean(dim=1)) / scale
 
@@ -68,7 +75,7 @@ class Probability:
         """P(z), (B,): the smallest p1 or p2 of all orders; near 0 the noise is not Gaussian."""
         rows = self._rows(noise)
         own = torch.minimum(*_log_bounds(*moments(rows, self.k), rows.shape[1] // self.k))
-        shuffled = torch.minimum(*self._shuffled(rows)).amin(dim=1)
+        shuffled = torch.minimum(*self._shuffled(noise, rows)).amin(dim=1)
         return torch.minimum(own, shuffled).exp()
 
     def _rows(self, noise: Noise) -> Tensor:
@@ -81,9 +88,14 @@ class Probability:
             )
         return rows
 
-    def _shuffled(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        mean, second = shuffled_moments(rows, self.k, self.permutations)
-        return _log_bounds(mean, second, rows.shape[1] // self.k)
+    def _shuffled(self, noise: Noise, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """log p1 and log p2 of every order (B,b); the score and the indicator share them."""
+
+        def compute(noise: Noise) -> tuple[Tensor, Tensor]:
+            mean, second = shuffled_moments(rows, self.k, self.permutations, noise)
+            return _log_bounds(mean, second, rows.shape[1] // self.k)
+
+        return once((Probability, self.k, self.permutations), noise, compute)
 
 
 def _log_bounds(mean: Tensor, second: Tensor, m: int) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.fields import Range
 from ..dno.noise import Noise
+from ..dno.objective import Regularizer
+from ..dno.rings import as_channels, ring_power, rings
 
 _SCALE = 10.0
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Regularizer):
     """Keeps the noise white, so that the picture's subject stays whole.
 
     Optimised noise hides a layout in its low frequencies, where the paper's probability test cannot
@@ -34,7 +35,15 @@ class Spectrum:
     Frames of a video (B,C,T,H,W) count as channels. Frequencies are in cycles per pixel, so rings
     are round on pictures that are not square. Related: power spectrum and moments, arXiv
     2509.07027.
+
+    >>> fresh, flat = Noise(torch.randn(1, 4, 16, 16)), Noise(torch.ones(1, 4, 16, 16))
+    >>> Spectrum()(fresh) > Spectrum()(flat)
+    tensor([True])
     """
+
+    aliases = ("white noise", "natural", "keep the subject", "protect", "frequency")
+    keeps = "the noise's power spectrum white"
+    source = "ours; related: arXiv 2509.07027"
 
     tolerance: Annotated[
         float,
@@ -42,9 +51,6 @@ class Spectrum:
             0.0, 10.0, step=0.1, help="Deviations of the spectrum up to this many sigma are free."
         ),
     ] = 1.5
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, noise: Noise) -> Tensor:
         """Noise -> (B,), 0 or less."""
@@ -67,27 +73,7 @@ class Spectrum:
 def _deviations(noise: Noise) -> Iterator[Tensor]:
     """s of each optimised tensor, (B,channels,rings), in fp32 or better."""
     for leaf in noise.leaves():
-        channels = leaf.to(torch.promote_types(leaf.dtype, torch.float32))
-        channels = channels.reshape(leaf.shape[0], -1, *leaf.shape[-2:])
-        average, spread = _rings(*leaf.shape[-2:])
-        power = torch.fft.rfft2(channels, norm="ortho").abs().square().flatten(2)
-        yield (power @ average.to(power) - 1) / spread.to(power)
-
-
-@lru_cache(maxsize=8)
-def _rings(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(H (W/2+1), rings) weights that average rfft2's coefficients, and sqrt(2/N) of each ring.
-
-    A matrix product, because a scatter's order of summation changes from run to run on a GPU.
-    """
-    with torch.inference_mode(False):
-        y = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
-        x = torch.fft.rfftfreq(width, dtype=torch.float64)
-        ring = (torch.hypot(y, x) * max(height, width)).round().long().flatten()
-        mirrored = (torch.arange(len(x)) > 0) & (2 * torch.arange(len(x)) < width)
-        copies = (1 + mirrored.double()).expand(height, -1).flatten()
-        members = torch.zeros(len(ring), int(ring.max()) + 1, dtype=torch.float64)
-        members[torch.arange(len(ring)), ring] = copies
-        members = members[:, members.sum(0) > 0]
-        size = members.sum(0)
-        return (members / size).float(), (2 / size).sqrt().float()
+        channels = as_channels(leaf)
+        size = channels.shape[-2:]
+        power = ring_power(torch.fft.rfft2(channels, norm="ortho"), size)
+        yield (power - 1) / rings(*size)[1].to(power)

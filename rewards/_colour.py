@@ -22,7 +22,11 @@ _TOE = 1e-3
 
 
 def luma(image: Tensor) -> Tensor:
-    """(B,3,H,W) sRGB -> (B,H,W) Rec. 709 luma of the encoded values, in [0,1]."""
+    """(B,3,H,W) sRGB -> (B,H,W) Rec. 709 luma of the encoded values, in [0,1].
+
+    >>> luma(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1))
+    tensor([[[0.2126]]])
+    """
     return torch.einsum("bchw,c->bhw", image, image.new_tensor(_LUMA))
 
 
@@ -32,6 +36,9 @@ def oklab(image: Tensor) -> Tensor:
     Ottosson 2020, with one departure: the cube root is taken of x + 0.001 and rescaled to keep 0
     and 1. That bounds the gradient at black (a cube root's is infinite there), keeps the chroma of
     near-black noise small, and moves lightness towards CIELAB's, as Ottosson's own toe does.
+
+    >>> oklab(torch.ones(1, 3, 1)).round(decimals=3).abs().flatten()
+    tensor([1., 0., 0.])
     """
     flat = image.flatten(2)
     low = flat / 12.92
@@ -43,12 +50,20 @@ def oklab(image: Tensor) -> Tensor:
 
 
 def parse_colour(text: str) -> Tensor:
-    """`#rrggbb` -> (1,3,1,1) sRGB in [0,1]."""
+    """`#rrggbb` -> (1,3,1,1) sRGB in [0,1].
+
+    >>> parse_colour("#ff0000").flatten()
+    tensor([1., 0., 0.], dtype=torch.float64)
+    """
     channels = [int(text[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     return torch.tensor(channels, dtype=torch.float64).view(1, 3, 1, 1)
 
 
 def saturation(image: Tensor) -> Tensor:
-    """(B,3,H,W) -> (B,): four times the mean OKLab chroma; 0 for grey, about 1 for pure red."""
+    """(B,3,H,W) -> (B,): four times the mean OKLab chroma; 0 for grey, about 1 for pure red.
+
+    >>> saturation(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1)).round(decimals=2)
+    tensor([1.1400])
+    """
     chroma = root(oklab(image)[:, 1:].square().sum(dim=1))
     return 4 * chroma.mean(dim=(1, 2))

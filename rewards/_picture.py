@@ -9,12 +9,21 @@ from torch import Tensor
 
 
 def root(squared: Tensor, softness: float = 1e-3) -> Tensor:
-    """Square root of values >= 0 with slope 0 instead of infinity at 0: sqrt(x + s^2) - s."""
+    """Square root of values >= 0 with slope 0 instead of infinity at 0: sqrt(x + s^2) - s.
+
+    >>> root(torch.tensor([0.0, 4.0]))
+    tensor([0.0000, 1.9990])
+    """
     return (squared + softness**2).sqrt() - softness
 
 
 def slopes(channels: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., H, W) -> differences to the right and lower neighbour, 0 at the border; same shape."""
+    """(..., H, W) -> differences to the right and lower neighbour, 0 at the border; same shape.
+
+    >>> slopes(torch.tensor([[0.0, 1.0], [2.0, 4.0]]))[0]
+    tensor([[1., 0.],
+        [2., 0.]])
+    """
     right, down = torch.zeros_like(channels), torch.zeros_like(channels)
     right[..., :, :-1] = channels[..., :, 1:] - channels[..., :, :-1]
     down[..., :-1, :] = channels[..., 1:, :] - channels[..., :-1, :]
@@ -22,14 +31,22 @@ def slopes(channels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def grid(channels: Tensor, height: int, width: int) -> Tensor:
-    """(...,H,W) -> (...,height,width), each cell the exact mean of the area that it covers."""
+    """(...,H,W) -> (...,height,width), each cell the exact mean of the area that it covers.
+
+    >>> grid(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), 1, 2)
+    tensor([[1., 2.]])
+    """
     rows = _areas(channels.shape[-2], height).to(channels)
     columns = _areas(channels.shape[-1], width).to(channels)
     return rows @ channels @ columns.mT
 
 
 def correlation(one: Tensor, other: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Pearson correlation over `dims`, in [-1, 1]; 0 where one is flat."""
+    """Pearson correlation over `dims`, in [-1, 1]; 0 where one is flat.
+
+    >>> correlation(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), (0,))
+    tensor(-1.0000)
+    """
     one, other = one - one.mean(dims, keepdim=True), other - other.mean(dims, keepdim=True)
     spread = (one.square().mean(dims) + 1e-6) * (other.square().mean(dims) + 1e-6)
     return (one * other).mean(dims) / spread.sqrt()

@@ -5,7 +5,9 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Model
+from ..dno.objective import Reward
 from .models.aesthetic import AestheticHead
 from .models.clip import CLIP
 from .models.vision import VisionEncoder
@@ -14,13 +16,17 @@ _TRAINED_ON = {"clip": "CLIP ViT-L/14", "siglip": "SigLIP so400m-patch14-384"}
 
 
 @dataclass(frozen=True, eq=False)
-class Aesthetic:
+class Aesthetic(Reward):
     """Makes the picture more beautiful, whatever it shows.
 
     LAION's aesthetic predictor v2 (sac+logos+ava1-l14-linearMSE) on CLIP ViT-L/14, or Aesthetic
     Predictor v2.5 on SigLIP so400m; the weights say which. Score: what people would give it from 1
     to 10. By v2 most pictures have 4 to 6 and 6.5 is very good; by v2.5, 5.5 is.
     """
+
+    group = "learned"
+    aliases = ("prettier", "pretty", "beautiful", "beauty", "quality", "better", "LAION")
+    span = "1 to 10"
 
     model: Annotated[
         AestheticHead,
@@ -34,10 +40,9 @@ class Aesthetic:
             "needed where its file holds it.",
         ),
     ] = None
-    differentiable = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @prepared
+    def _encoder(self) -> VisionEncoder:
         head, encoder = self.model, self.encoder or self.model.encoder
         wanted = _TRAINED_ON[head.family]
         if encoder is None:
@@ -54,7 +59,7 @@ class Aesthetic:
                 "Aesthetic: this predictor reads SigLIP's pooled embedding, which ComfyUI's CLIP "
                 f"vision models lack; connect {wanted} from Load Reward Model."
             )
-        object.__setattr__(self, "_encoder", encoder)
+        return encoder
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -7,7 +7,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Choice, Mask, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Choice, Mask
+from ..dno.objective import Reward
 from ._colour import oklab
 from ._picture import grid
 
@@ -31,16 +33,23 @@ _LAYOUTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Composition:
+class Composition(Reward):
     """Moves what catches the eye to a part of the picture.
 
     What catches the eye is what differs from the picture's mean colour (squared OKLab distance).
     Score: the share of it that lies in the wanted part, in [0, 1]. The part is a mask (or several,
-    joined), stretched
-    to the picture, or else a layout: the four points of the rule of thirds, the centre, or a third
-    of the picture. Evenly spread, "thirds" and "centre" give about 0.25 and a third of the picture
-    0.33.
+    joined), stretched to the picture, or else a layout: the four points of the rule of thirds, the
+    centre, or a third of the picture. Evenly spread, "thirds" and "centre" give about 0.25 and a
+    third of the picture 0.33.
+
+    >>> dot = torch.zeros(1, 3, 64, 64).index_fill(3, torch.tensor([2]), 1.0)
+    >>> Composition("left")(dot).round(decimals=2), Composition("right")(dot).round(decimals=2)
+    (tensor([0.9900]), tensor([0.0100]))
     """
+
+    group = "structure"
+    aliases = ("rule of thirds", "centre", "center", "place the subject", "framing")
+    span = "0 to 1"
 
     layout: Annotated[
         str, Choice(tuple(_LAYOUTS), help="Where the eye should be drawn, if no area is connected.")
@@ -48,18 +57,18 @@ class Composition:
     area: Annotated[Tensor | None, Mask(help="Where the eye should be drawn, white in a mask.")] = (
         None
     )
-    differentiable = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @prepared
+    def _wanted(self) -> Tensor:
+        """(cells,cells) weights in [0,1]: where the eye should be drawn."""
         if self.area is None:
-            place = (torch.arange(_CELLS, dtype=torch.float64) + 0.5) / _CELLS
-            wanted = _LAYOUTS[self.layout](place, place[:, None])
+            x = (torch.arange(_CELLS, dtype=torch.float64) + 0.5) / _CELLS
+            wanted = _LAYOUTS[self.layout](x, x[:, None])
         else:
             wanted = grid(self.area.double().amax(dim=0)[None, None], _CELLS, _CELLS)[0, 0]
         if wanted.amax() <= 0:
             raise ValueError("Composition: area is empty; paint at least a part of the mask white.")
-        object.__setattr__(self, "_wanted", wanted)
+        return wanted
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -7,8 +7,8 @@ from typing import Annotated
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..dno.fields import Range, check_fields
-from ..dno.objective import Reward
+from ..dno.fields import Range
+from ..dno.objective import Modifier, Reward
 from ._modified import Modified
 
 
@@ -17,12 +17,19 @@ def _share(text: str) -> Range:
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Modifier):
     """Lets a reward see a rectangle of the picture, or the picture at another size.
 
     The rectangle has at least one pixel. `size` makes its shorter side that long, averaging where
     it shrinks (bilinear with antialiasing); 0 leaves it as it is. Score: the reward's.
+
+    >>> half = torch.tensor([1.0, 0.0]).expand(1, 3, 4, 2)
+    >>> Crop(width=0.5)(Darkness())(half), Crop(left=0.5)(Darkness())(half)
+    (tensor([0.]), tensor([1.]))
     """
+
+    group = "modifiers"
+    aliases = ("rectangle", "region", "part of the picture", "resize", "face")
 
     left: Annotated[float, _share("Where the rectangle begins from the left")] = 0.0
     top: Annotated[float, _share("Where the rectangle begins from the top")] = 0.0
@@ -34,8 +41,7 @@ class Crop:
     ] = 0
     label = "{} of the crop"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    def check(self) -> None:
         if self.width == 0 or self.height == 0 or self.left == 1 or self.top == 1:
             raise ValueError(
                 "Crop: the rectangle is empty; "

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Choice, Range, check_fields
+from ..dno.fields import Choice, Range
+from ..dno.objective import Reward
 from ._encode import kilobytes
 
 _FORMATS = {
@@ -16,13 +17,22 @@ _FORMATS = {
 
 
 @dataclass(frozen=True)
-class FileSize:
+class FileSize(Reward):
     """Pulls the size of the picture's PNG or WebP file towards a target.
 
     Lossless formats count every grain of noise, so a small file is a flat, clean picture. Score:
     minus the distance from the target in kB (1000 bytes); it grows with the number of pixels, so
     give it a weight of about 0.01 beside others. It has no gradient.
+
+    >>> grain, flat = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    >>> FileSize()(grain) < FileSize()(flat)
+    tensor([True])
     """
+
+    group = "files"
+    aliases = ("small file", "PNG", "WebP", "kilobytes", "compress", "flat")
+    span = "-400 at 512 px"
+    differentiable = False
 
     format: Annotated[
         str, Choice(tuple(_FORMATS), help="Type of the file; WebP alone is lossy, at quality 80.")
@@ -30,10 +40,6 @@ class FileSize:
     target: Annotated[
         float, Range(0.0, 100000.0, step=1.0, help="Size to reach in kB; 0 for as small as can be.")
     ] = 0.0
-    differentiable = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -5,12 +5,15 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Text, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Model
+from ..dno.objective import Reward
+from ._fields import PromptField
 from .models import hpsv3
 
 
 @dataclass(frozen=True, eq=False)
-class HPSv3:
+class HPSv3(Reward):
     """Makes a picture that people would prefer for this prompt, as a vision language model judges.
 
     HPSv3 (arXiv 2508.03789): Qwen2-VL-7B trained on a million choices, the closest to people of the
@@ -18,17 +21,20 @@ class HPSv3:
     of SD 2.1 have about 0, of SDXL 8, of FLUX 10.
     """
 
+    title = "HPSv3"
+    group = "learned"
+    aliases = ("preference", "human preference", "prompt adherence", "quality", "better")
+    span = "about 0 to 15"
+
     model: Annotated[
         hpsv3.HPSv3, Model((hpsv3.HPSv3,), help="MizzenAI/HPSv3, from Load Reward Model.")
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
-    differentiable = True
-    title = "HPSv3"
+    prompt: PromptField
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        object.__setattr__(self, "_asked", self.model.ask(self.prompt))
+    @prepared
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        return self.model.tokenize(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._asked)[:, 0]
+        return self.model.score(image, self._tokens)[:, 0]

@@ -5,12 +5,15 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Text, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Model
+from ..dno.objective import Reward
+from ._fields import PromptField
 from .models.image_reward import ImageRewardModel
 
 
 @dataclass(frozen=True, eq=False)
-class ImageReward:
+class ImageReward(Reward):
     """Makes a picture that experts rate well for this prompt.
 
     ImageReward (arXiv 2304.05977): a BLIP that reads the prompt while it looks at the picture.
@@ -18,17 +21,20 @@ class ImageReward:
     the first 35 words and parts of words are read.
     """
 
+    title = "ImageReward"
+    group = "learned"
+    aliases = ("preference", "prompt adherence", "quality", "better", "rating", "BLIP")
+    span = "about -2.5 to 2"
+
     model: Annotated[
         ImageRewardModel,
         Model((ImageRewardModel,), help="THUDM/ImageReward, from Load Reward Model."),
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
-    differentiable = True
-    title = "ImageReward"
+    prompt: PromptField
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        object.__setattr__(self, "_tokens", self.model.tokens(self.prompt))
+    @prepared
+    def _tokens(self) -> tuple[Tensor, Tensor]:
+        return self.model.tokenize(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

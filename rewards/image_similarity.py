@@ -6,13 +6,14 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ..dno.fields import Image, Model, check_fields
-from .models.clip import CLIP
-from .models.vision import VisionEncoder
+from ..dno.declared import prepared
+from ..dno.fields import Image
+from ..dno.objective import Reward
+from ._fields import EncoderField
 
 
 @dataclass(frozen=True, eq=False)
-class ImageSimilarity:
+class ImageSimilarity(Reward):
     """Brings the picture's content closer to that of a reference picture.
 
     What is alike is what the encoder finds alike: subject and mood with CLIP and SigLIP, also pose
@@ -21,18 +22,19 @@ class ImageSimilarity:
     several references the nearest counts.
     """
 
-    encoder: Annotated[
-        VisionEncoder,
-        Model((CLIP, VisionEncoder), help="CLIP, SigLIP or DINOv2, or any CLIP vision model."),
-    ]
-    reference: Annotated[Tensor, Image(help="A picture, or several, to come close to.")]
-    differentiable = True
+    group = "learned"
+    aliases = ("like this picture", "reference", "face", "character", "subject", "likeness", "DINO")
+    span = "up to 1"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        with torch.no_grad():
-            wanted = [self.encoder.image_embed(one[None]) for one in self.reference.clamp(0, 1)]
-        object.__setattr__(self, "_wanted", torch.cat(wanted))
+    encoder: EncoderField
+    reference: Annotated[Tensor, Image(help="A picture, or several, to come close to.")]
+
+    @prepared
+    @torch.no_grad()
+    def _wanted(self) -> Tensor:
+        """(R,D)"""
+        references = self.reference.clamp(0, 1)
+        return torch.cat([self.encoder.image_embed(one[None]) for one in references])
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

@@ -1,32 +1,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Range, check_fields
+from ..dno.objective import Reward
 from ._encode import kilobytes
+from ._fields import QualityField
 
 
 @dataclass(frozen=True)
-class JPEGCompressibility:
+class JPEGCompressibility(Reward):
     """Makes the picture's JPEG file small.
 
     Score: minus the size in kB (1000 bytes), as in Direct Noise Optimization, arXiv 2405.18881,
     section 6. About -100 for a busy photograph of 512 pixels at quality 95, -5 for a flat one; it
     grows with the number of pixels, so give it a weight of about 0.01 beside others. It has no
     gradient.
+
+    >>> grain, flat = torch.rand(1, 3, 64, 64), torch.zeros(1, 3, 64, 64)
+    >>> JPEGCompressibility()(grain) < JPEGCompressibility()(flat)
+    tensor([True])
     """
 
-    quality: Annotated[
-        int,
-        Range(1, 95, step=1, help="JPEG quality; 95 as in the paper, lower weighs coarse detail."),
-    ] = 95
+    group = "files"
+    aliases = ("small file", "smaller", "simple", "plain", "compress")
+    span = "-100 at 512 px"
     differentiable = False
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    quality: QualityField = 95
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

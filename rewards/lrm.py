@@ -5,12 +5,15 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Range, Text, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Model, Range
+from ..dno.objective import Reward
+from ._fields import PromptField
 from .models import lrm
 
 
 @dataclass(frozen=True, eq=False)
-class LRM:
+class LRM(Reward):
     """Makes a picture that people would prefer for this prompt, by its latent alone.
 
     Latent Reward Model (arXiv 2502.01051): the UNet of SD 1.5 or SDXL, trained on people's choices,
@@ -19,6 +22,11 @@ class LRM:
     scaled cosine, within -15 to 15; 0.5 more is a clearly better picture.
     """
 
+    group = "learned"
+    aliases = ("preference", "latent", "fast", "quality", "without decoding", "better")
+    span = "-15 to 15"
+    space = "latent"
+
     model: Annotated[
         lrm.LRM,
         Model(
@@ -26,7 +34,7 @@ class LRM:
             help="casiatao/LRM, from Load Reward Model: the one of your checkpoint's family.",
         ),
     ]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
+    prompt: PromptField
     timestep: Annotated[
         int,
         Range(
@@ -36,12 +44,10 @@ class LRM:
             help="With how much noise it looks: 1 sees details, 500 only the composition.",
         ),
     ] = 1
-    differentiable = True
-    space = "latent"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        object.__setattr__(self, "_words", self.model.ask(self.prompt))
+    @prepared
+    def _words(self) -> lrm.Words:
+        return self.model.text_embed(self.prompt)
 
     def __call__(self, latent: Tensor) -> Tensor:
         """(B,4,h,w) in the diffusion model's space -> (B,)"""

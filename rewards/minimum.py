@@ -3,49 +3,64 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..dno.objective import Weighted, of_latent
+from ..dno.fields import Range, Terms
+from ..dno.objective import Reward, Weighted
+from ._modified import Composed
 
 
 @dataclass(frozen=True, eq=False)
-class Minimum:
+class Minimum(Composed):
     """Lifts the worst of several rewards first.
 
     Score: the soft minimum -softness log mean exp(-s / softness) of the weighted scores s. It is
     their common value where all are equal, near the lowest where they differ by much more than
     `softness`, near their mean where by much less. Softness 0 is the lowest alone.
+
+    >>> two = {"a": Weighted(1.0, Darkness()), "b": Weighted(2.0, Darkness())}
+    >>> Minimum(two, softness=0.0)(torch.full((1, 3, 8, 8), 0.75))
+    tensor([0.2500])
     """
 
-    terms: Mapping[str, Weighted]
-    softness: float = 0.1
+    group = "modifiers"
+    aliases = ("worst", "all of them", "balance", "both", "and")
 
-    def __post_init__(self) -> None:
+    terms: Annotated[Mapping[str, Weighted], Terms()]
+    softness: Annotated[
+        float,
+        Range(
+            0.0,
+            100.0,
+            step=0.01,
+            help="Smaller differences of weighted scores are shared out; 0 lifts the lowest.",
+        ),
+    ] = 0.1
+
+    def check(self) -> None:
         if not self.terms:
             raise ValueError("Minimum: there are no rewards; connect at least one.")
-        if not self.softness >= 0:
-            raise ValueError(f"Minimum: softness is {self.softness}; it must be 0 or more.")
-        if len({of_latent(term.score) for term in self.terms.values()}) > 1:
+        if len({part.space for part in self.parts}) > 1:
             raise ValueError(
                 "Minimum: some rewards score the picture and some the latent; take one kind, or "
                 "combine them with Combine Rewards."
             )
 
     @property
-    def space(self) -> str:
-        """What every term scores: "image" or "latent"."""
-        return "latent" if any(of_latent(t.score) for t in self.terms.values()) else "image"
+    def label(self) -> str:
+        """The new term's name."""
+        return f"lowest of {', '.join(self.terms)}"
 
     @property
-    def differentiable(self) -> bool:
-        """Whether every term has a gradient."""
-        return all(term.score.differentiable for term in self.terms.values())
+    def parts(self) -> tuple[Reward, ...]:
+        return tuple(term.function for term in self.terms.values())
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        scores = torch.stack([term.weight * term.score(image) for term in self.terms.values()])
+        scores = torch.stack([term.weight * term.function(image) for term in self.terms.values()])
         if self.softness == 0:
             return scores.amin(dim=0)
         total = torch.logsumexp(-scores / self.softness, dim=0)

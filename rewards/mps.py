@@ -5,12 +5,15 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Model, Text, check_fields
-from .models.mps import MPSModel
+from ..dno.declared import prepared
+from ..dno.fields import Model
+from ..dno.objective import Reward
+from ._fields import PromptField
+from .models.mps import MPSModel, Prompt
 
 
 @dataclass(frozen=True, eq=False)
-class MPS:
+class MPS(Reward):
     """Makes a picture that people prefer for this prompt in look, detail and meaning.
 
     Multi-dimensional Preference Score (arXiv 2405.14705): a CLIP-H whose patches look at the words
@@ -18,14 +21,17 @@ class MPS:
     scores for the same prompt compare.
     """
 
-    model: Annotated[MPSModel, Model((MPSModel,), help="RE-N-Y/mpsv1, from Load Reward Model.")]
-    prompt: Annotated[str, Text(help="The prompt of the picture, or what people should see in it.")]
-    differentiable = True
+    group = "learned"
+    aliases = ("preference", "prompt adherence", "quality", "detail", "better", "hands")
+    span = "cosine times about 100"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        object.__setattr__(self, "_read", self.model.read(self.prompt))
+    model: Annotated[MPSModel, Model((MPSModel,), help="RE-N-Y/mpsv1, from Load Reward Model.")]
+    prompt: PromptField
+
+    @prepared
+    def _prompt(self) -> Prompt:
+        return self.model.text_embed(self.prompt)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._read)
+        return self.model.score(image, self._prompt)

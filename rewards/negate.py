@@ -4,16 +4,22 @@ from dataclasses import dataclass
 
 import torch
 
-from ..dno.objective import Reward
+from ..dno.objective import Modifier, Reward
 from ._modified import Modified
 
 
 @dataclass(frozen=True)
-class Negate:
+class Negate(Modifier):
     """Turns a reward around: what it liked is now avoided.
 
     Score: minus that of the reward.
+
+    >>> Negate()(Darkness())(torch.zeros(1, 3, 8, 8))
+    tensor([-1.])
     """
+
+    group = "modifiers"
+    aliases = ("opposite", "avoid", "less", "not", "invert")
 
     label = "not {}"
 

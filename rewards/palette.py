@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..dno.fields import Image, Range, check_fields
+from ..dno.declared import prepared
+from ..dno.fields import Image, Range
+from ..dno.objective import Reward
 from ._colour import oklab
 from ._picture import grid, root
 
@@ -18,7 +20,7 @@ _SIDE = 128
 
 
 @dataclass(frozen=True, eq=False)
-class Palette:
+class Palette(Reward):
     """Gives the picture the colours of a reference picture, in the same amounts.
 
     Sliced Wasserstein distance (Bonneel et al. 2015) between the colours of the two pictures in
@@ -26,7 +28,15 @@ class Palette:
     matter. Several reference pictures make one palette. Score: minus the root mean square
     distance, 0 for the same colours, about -0.1 for related and -0.3 for very different ones.
     Pictures beyond 128 pixels a side are averaged down to that first.
+
+    >>> grey = torch.full((1, 3, 8, 8), 0.5)
+    >>> Palette(grey)(grey) > Palette(grey)(grey / 2)
+    tensor([True])
     """
+
+    group = "tone and colour"
+    aliases = ("colours of a picture", "color palette", "color grading", "match colors")
+    span = "-1 to 0"
 
     reference: Annotated[Tensor, Image(help="A picture with the colours to take over.")]
     lightness: Annotated[
@@ -35,13 +45,12 @@ class Palette:
             0.0, 1.0, step=0.05, help="How much light and dark count; 0 takes over the hues only."
         ),
     ] = 1.0
-    differentiable = True
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @prepared
+    def _wanted(self) -> Tensor:
+        """(1,directions,levels): the sorted projections of all references' colours."""
         colours = [self._colours(one.double()[None]) for one in self.reference.clamp(0, 1)]
-        ranked = _ranked(torch.cat(colours, dim=2))
-        object.__setattr__(self, "_wanted", interpolate(ranked, _LEVELS, mode="area"))
+        return interpolate(_ranked(torch.cat(colours, dim=2)), _LEVELS, mode="area")
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
@@ -63,7 +72,7 @@ def _ranked(colours: Tensor) -> Tensor:
 
 def _directions() -> Tensor:
     """(16,3) unit vectors, evenly over half a sphere (Fibonacci lattice)."""
-    place = (torch.arange(_DIRECTIONS, dtype=torch.float64) + 0.5) / _DIRECTIONS
+    height = (torch.arange(_DIRECTIONS, dtype=torch.float64) + 0.5) / _DIRECTIONS
     turn = torch.arange(_DIRECTIONS, dtype=torch.float64) * math.pi * (3 - math.sqrt(5))
-    radius = (1 - place.square()).sqrt()
-    return torch.stack([place, radius * turn.cos(), radius * turn.sin()], dim=1)
+    radius = (1 - height.square()).sqrt()
+    return torch.stack([height, radius * turn.cos(), radius * turn.sin()], dim=1)

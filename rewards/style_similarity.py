@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from ..dno.fields import Image, Model, check_fields
-from .models.clip import CLIP
-from .models.vision import VisionEncoder
+from ..dno.declared import prepared
+from ..dno.fields import Image
+from ..dno.objective import Reward
+from ._fields import EncoderField
 
 _TINY = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class StyleSimilarity:
+class StyleSimilarity(Reward):
     """Gives the picture the style of a reference picture, not its content.
 
     Style is which features there are and which come together, wherever in the picture, as in Gatys
@@ -25,18 +26,18 @@ class StyleSimilarity:
     0 for the same style, at least -1.5. Of several references the nearest counts.
     """
 
-    encoder: Annotated[
-        VisionEncoder,
-        Model((CLIP, VisionEncoder), help="CLIP, SigLIP or DINOv2, or any CLIP vision model."),
-    ]
-    reference: Annotated[Tensor, Image(help="A picture, or several, of the style to take over.")]
-    differentiable = True
+    group = "learned"
+    aliases = ("style", "style transfer", "art style", "reference", "look", "painting")
+    span = "-1.5 to 0"
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        with torch.no_grad():
-            wanted = [self._style(one[None]) for one in self.reference.clamp(0, 1)]
-        object.__setattr__(self, "_wanted", wanted)
+    encoder: EncoderField
+    reference: Annotated[Tensor, Image(help="A picture, or several, of the style to take over.")]
+
+    @prepared
+    @torch.no_grad()
+    def _wanted(self) -> list[list[Tensor]]:
+        """The style of each reference."""
+        return [self._style(one[None]) for one in self.reference.clamp(0, 1)]
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
@@ -45,21 +46,21 @@ class StyleSimilarity:
 
     def _style(self, image: Tensor) -> list[Tensor]:
         """Of each layer, means (B,C) and covariances (B,C,C)."""
-        found: list[Tensor] = []
+        moments: list[Tensor] = []
         for tokens in self.encoder.patches(image):
             tokens = layer_norm(tokens, tokens.shape[-1:])
             mean = tokens.mean(dim=1, keepdim=True)
             centred = tokens - mean
-            found += [mean[:, 0], centred.mT @ centred / tokens.shape[1]]
-        return found
+            moments += [mean[:, 0], centred.mT @ centred / tokens.shape[1]]
+        return moments
 
 
 def _distance(style: list[Tensor], wanted: list[Tensor]) -> Tensor:
     """(B,) between 0 and 1.5, with a gradient everywhere."""
-    total = 0.0
+    distances = []
     for ours, theirs in zip(style, wanted, strict=True):
         theirs = theirs.to(ours)
         apart = (ours - theirs).square().flatten(1).sum(dim=1)
         size = ours.square().flatten(1).sum(dim=1) + theirs.square().sum()
-        total = total + apart / (size + _TINY)
-    return total / len(style)
+        distances.append(apart / (size + _TINY))
+    return torch.stack(distances).mean(dim=0)

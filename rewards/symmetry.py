@@ -5,19 +5,27 @@ from typing import Annotated
 
 from torch import Tensor
 
-from ..dno.fields import Choice, check_fields
+from ..dno.fields import Choice
+from ..dno.objective import Reward
 from ._picture import correlation
 
 _FLIPS = {"left-right": (3,), "top-bottom": (2,), "half turn": (2, 3)}
 
 
 @dataclass(frozen=True)
-class Symmetry:
+class Symmetry(Reward):
     """Makes the picture its own mirror image.
 
     Score: the correlation of the picture with its mirror image, in [-1, 1]; 1 is perfect symmetry,
     0 none (also a flat picture, so flattening gains nothing).
+
+    >>> Symmetry("half turn")(torch.eye(8).expand(1, 3, 8, 8)).round(decimals=3)
+    tensor([1.])
     """
+
+    group = "structure"
+    aliases = ("symmetric", "symmetrical", "mirror", "mirrored", "reflection")
+    span = "-1 to 1"
 
     axis: Annotated[
         str,
@@ -25,10 +33,6 @@ class Symmetry:
             tuple(_FLIPS), help="left-right like a face, top-bottom like a lake, or a half turn."
         ),
     ] = "left-right"
-    differentiable = True
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""

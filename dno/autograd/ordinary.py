@@ -11,7 +11,14 @@ from torch.utils._pytree import tree_map_only
 
 
 def ordinary_tensor(tensor: Tensor) -> Tensor:
-    """An inference tensor as one that autograd can save, on the same storage where possible."""
+    """An inference tensor as one that autograd can save, on the same storage where possible.
+
+    >>> with torch.inference_mode():
+    ...     weight = torch.ones(2)
+    >>> ordinary = ordinary_tensor(weight)
+    >>> ordinary.is_inference(), ordinary.data_ptr() == weight.data_ptr()
+    (False, True)
+    """
     if not tensor.is_inference():
         return tensor
     with torch.inference_mode(False):
@@ -25,9 +32,10 @@ def ordinary_tensor(tensor: Tensor) -> Tensor:
 
 
 def _rewrapped(tensor: Tensor) -> Tensor:
-    names, context = tensor.__tensor_flatten__()
+    names, context = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
     parts = {name: ordinary_tensor(getattr(tensor, name)) for name in names}
-    return type(tensor).__tensor_unflatten__(parts, context, tensor.size(), tensor.stride())
+    unflatten = type(tensor).__tensor_unflatten__  # type: ignore[attr-defined]
+    return unflatten(parts, context, tensor.size(), tensor.stride())
 
 
 class OrdinaryArguments(TorchFunctionMode):

@@ -56,9 +56,14 @@ class Frame:
 
 
 def draw(
-    above: Panel, below: Panel | None, steps: Sequence[int], width: int, height: int
+    above: Panel,
+    below: Panel | None,
+    steps: Sequence[int],
+    width: int,
+    height: int,
+    axis: str = "iteration",
 ) -> Image.Image:
-    """The panels one above the other, over one axis of iterations."""
+    """The panels one above the other, over one axis of whole numbers, iterations as a rule."""
     canvas = Canvas(width, height)
     frame = Frame(canvas, steps, [above, below] if below else [above])
     foot = height - 2.2 * frame.size
@@ -66,7 +71,7 @@ def draw(
     _panel(frame, above, 0.2 * frame.size, middle)
     if below:
         _panel(frame, below, middle + 0.5 * frame.size, foot)
-    _iterations(frame, foot)
+    _iterations(frame, foot, axis)
     return canvas.finish()
 
 
@@ -140,8 +145,8 @@ def _legend(frame: Frame, panel: Panel, top: float, foot: float) -> float:
     return y + 0.6 * size
 
 
-def _iterations(frame: Frame, foot: float) -> None:
-    """The axis below: iterations, in whole numbers."""
+def _iterations(frame: Frame, foot: float, axis: str) -> None:
+    """The axis below, in whole numbers."""
     canvas, size, last = frame.canvas, frame.size, frame.steps[-1]
     canvas.line([(frame.left, foot), (frame.right, foot)], MUTED, size / 12)
     for tick, words in Scale(frame.steps[0], max(last, frame.steps[0] + 1)).ticks(5, whole=True):
@@ -150,4 +155,4 @@ def _iterations(frame: Frame, foot: float) -> None:
             canvas.line([(x, foot), (x, foot + 0.25 * size)], MUTED, size / 12)
             centre = min(x, canvas.width - half - 2)
             canvas.text(centre, foot + 0.9 * size, words, size, MUTED, "mm")
-    canvas.text(frame.right, foot + 1.75 * size, "iteration", 0.85 * size, MUTED, "rm")
+    canvas.text(frame.right, foot + 1.75 * size, axis, 0.85 * size, MUTED, "rm")

@@ -56,7 +56,7 @@ def reward_panel(history: History) -> Panel:
         scale = left if name in shared else Scale.around(_finite(values))
         colour, words = TERMS[place % len(TERMS)], _legend(name, values, at_best)
         curves.append(Curve(words, colour, values, scale, 1.8, name not in shared))
-    dots = zip(history.best_step.tolist(), history.best_reward.tolist(), strict=True)
+    dots = zip(history.best.step.tolist(), history.best.reward.tolist(), strict=True)
     return Panel(curves, left, dots=list(dots)[:IMAGES])
 
 

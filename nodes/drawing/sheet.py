@@ -28,14 +28,14 @@ class Tile:
 
 
 def order(scores: Sequence[float]) -> list[int]:
-    """The places of these scores, highest first; of equal ones the first."""
-    return sorted(range(len(scores)), key=lambda place: -scores[place])
+    """The places of these scores, highest first; of equal ones the first, NaN last."""
+    return sorted(range(len(scores)), key=lambda at: (math.isnan(scores[at]), -scores[at]))
 
 
 def reduced(images: Tensor, count: int) -> Image.Image:
     """(B,3,H,W) in [0,1] side by side, at most four, in the size for a sheet of `count` tiles."""
     with torch.inference_mode(False), torch.no_grad():
-        picture = side_by_side(images)
+        picture = side_by_side(images.nan_to_num(0.0))
     side = min(max(1600 / math.sqrt(min(count, MOST)), 200), 640)
     factor = side / math.sqrt(picture.width * picture.height)
     factor = min(factor, LONGEST * side / max(picture.size))

@@ -83,7 +83,7 @@ def line(history: History, iterations: int) -> str:
     """
     first, last = history.records[0], history.records[-1]
     left = history.seconds_each * (iterations - last.step)
-    reward = f"{_mean(first.reward)} → {_mean(last.reward)}, kept {_mean(history.best_reward)}"
+    reward = f"{_mean(first.reward)} → {_mean(last.reward)}, kept {_mean(history.best.reward)}"
     reads = "".join(f"{name} {_mean(value)}, " for name, value in last.indicators.items())
     return f"iteration {last.step} of {iterations}: reward {reward}\n{reads}{left:.0f} s left"
 

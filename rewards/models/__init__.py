@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .aesthetic import AestheticHead
 from .building import without_prefix
@@ -13,10 +13,11 @@ from .hpsv3 import HPSv3
 from .image_reward import ImageRewardModel
 from .lrm import LRM
 from .mps import MPSModel
+from .network import Architecture, Network
 from .siglip import SigLIP, SigLIPVision
 from .vqa import VQA
 
-MODELS = (
+MODELS: tuple[type[Architecture], ...] = (
     AestheticHead,
     MPSModel,
     CLIP,
@@ -34,7 +35,7 @@ MODELS = (
 _PREFIXES = ("module.", "model.", "clip.", "backbone.")
 
 
-def build(stored: Stored) -> nn.Module:
+def build(stored: Stored) -> Network:
     """The network that these weights are of, frozen, in their own precision.
 
     Raises ValueError, one sentence that names the file, where they are of none that is known.
@@ -53,7 +54,9 @@ def build(stored: Stored) -> nn.Module:
     )
 
 
-def _built(architecture: type[nn.Module], state: dict[str, Tensor], stored: Stored) -> nn.Module:
+def _built(
+    architecture: type[Architecture], state: dict[str, Tensor], stored: Stored
+) -> Architecture:
     try:
         return architecture.build(state, stored.config or None)
     except (ImportError, MemoryError):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
-from .building import Shapes, assemble
+from .building import Shapes, assemble, dense
 from .clip import CLIPVision
+from .network import Architecture
 from .siglip import SigLIPVision
 from .vision import VisionEncoder
 
@@ -24,18 +24,16 @@ _HEADS = {
     "layers.": ("clip", (0, 2, 4, 6, 7)),
 }
 _TOWERS = ("clip.", "")
-_ENCODERS = (CLIPVision, SigLIPVision)
+_ENCODERS: tuple[type[CLIPVision | SigLIPVision], ...] = (CLIPVision, SigLIPVision)
 
 
-class AestheticHead(nn.Module):
+class AestheticHead(Architecture):
     """Linear layers one after the other, without activations; between them was only dropout.
 
     family: of the encoder that it was trained on. encoder: the one of its own file, or None.
     """
 
     title = "aesthetic predictor"
-    tokenizer_name = None
-    tokenizer = None
 
     def __init__(self, head: nn.ModuleList, family: str, encoder: VisionEncoder | None) -> None:
         super().__init__()
@@ -45,7 +43,7 @@ class AestheticHead(nn.Module):
     def matches(cls, shapes: Shapes) -> bool:
         """Whether these are a head's weights, and no others but those of its encoder."""
         prefix = _head_of(shapes)
-        if prefix is None or shapes[f"{prefix}{_HEADS[prefix][1][-1]}.weight"][0] != 1:
+        if not prefix or shapes[f"{prefix}{_HEADS[prefix][1][-1]}.weight"][0] != 1:
             return False
         rest = {name: shape for name, shape in shapes.items() if not name.startswith(prefix)}
         return not rest or _tower_of(rest) is not None
@@ -56,41 +54,41 @@ class AestheticHead(nn.Module):
         prefix = _head_of(state)
         family, numbers = _HEADS[prefix]
         named = {
-            f"{place}.{kind}": state[f"{prefix}{number}.{kind}"]
-            for place, number in enumerate(numbers)
+            f"{layer}.{kind}": state[f"{prefix}{number}.{kind}"]
+            for layer, number in enumerate(numbers)
             for kind in ("weight", "bias")
             if f"{prefix}{number}.{kind}" in state
         }
-        pairs = [named[f"{place}.weight"].shape for place in range(len(numbers))]
+        pairs = [named[f"{layer}.weight"].shape for layer in range(len(numbers))]
         head = assemble(
             lambda: nn.ModuleList(nn.Linear(inner, outer) for outer, inner in pairs),
             named,
             cls.title,
         )
         rest = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-        return cls(head, family, _encoder(rest) if rest else None).eval()
+        return cls(head, family, _encoder(rest)).eval()
 
     @property
     def width(self) -> int:
         """How many numbers of an embedding it reads."""
-        return self.head[0].in_features
+        first = self.head[0]
+        assert isinstance(first, nn.Linear)
+        return first.in_features
 
     def score(self, embed: Tensor) -> Tensor:
         """(B,D) of unit length -> (B,), fp32."""
-        for layer in self.head:
-            embed = linear(embed, layer.weight.to(embed), layer.bias.to(embed))
-        return embed[:, 0]
+        return dense(self.head, embed)[:, 0]
 
 
-def _head_of(names: Mapping[str, object]) -> str | None:
-    """The prefix of the head's layers."""
+def _head_of(names: Mapping[str, object]) -> str:
+    """The prefix of the head's layers, or "" where there is none."""
     for prefix, (_, numbers) in _HEADS.items():
         if all(f"{prefix}{number}.weight" in names for number in numbers):
             return prefix
-    return None
+    return ""
 
 
-def _tower_of(shapes: Shapes) -> tuple[str, type[VisionEncoder]] | None:
+def _tower_of(shapes: Shapes) -> tuple[str, type[CLIPVision | SigLIPVision]] | None:
     """The prefix and the class of the encoder."""
     for prefix in _TOWERS:
         named = {n[len(prefix) :]: s for n, s in shapes.items() if n.startswith(prefix)}
@@ -100,6 +98,9 @@ def _tower_of(shapes: Shapes) -> tuple[str, type[VisionEncoder]] | None:
     return None
 
 
-def _encoder(state: Mapping[str, Tensor]) -> VisionEncoder:
-    prefix, kind = _tower_of({name: tuple(tensor.shape) for name, tensor in state.items()})
+def _encoder(state: Mapping[str, Tensor]) -> VisionEncoder | None:
+    tower = _tower_of({name: tuple(tensor.shape) for name, tensor in state.items()})
+    if tower is None:
+        return None
+    prefix, kind = tower
     return kind.build({n[len(prefix) :]: t for n, t in state.items() if n.startswith(prefix)})

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -18,15 +19,18 @@ def assemble(make: Callable[[], Network], state: Mapping[str, Tensor], title: st
 
     Names that the network does not have are left out. Raises ValueError, naming `title`, where a
     weight is missing or has another shape.
+
+    >>> assemble(lambda: nn.Linear(2, 1), {"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "")
+    Linear(in_features=2, out_features=1, bias=True)
     """
     with _WithoutStorage():
         network = make()
     wanted = network.state_dict()
     for name, weight in wanted.items():
-        found = state.get(name)
-        if found is not None and found.shape != weight.shape:
+        given = state.get(name)
+        if given is not None and given.shape != weight.shape:
             raise ValueError(
-                f"This {title} file does not fit: {name} has shape {tuple(found.shape)} where "
+                f"This {title} file does not fit: {name} has shape {tuple(given.shape)} where "
                 f"{tuple(weight.shape)} is needed; get the published file."
             )
     network.load_state_dict({n: t for n, t in state.items() if n in wanted}, False, assign=True)
@@ -40,7 +44,11 @@ def assemble(make: Callable[[], Network], state: Mapping[str, Tensor], title: st
 
 
 def without_prefix(names: Iterable[str], prefixes: Iterable[str]) -> dict[str, str]:
-    """Every name -> the name without the first of the prefixes that it has."""
+    """Every name -> the name without the first of the prefixes that it has.
+
+    >>> without_prefix(["model.a", "b"], ["model."])
+    {'model.a': 'a', 'b': 'b'}
+    """
     prefixes = tuple(prefixes)
     return {
         name: next((name[len(p) :] for p in prefixes if name.startswith(p)), name) for name in names
@@ -48,8 +56,25 @@ def without_prefix(names: Iterable[str], prefixes: Iterable[str]) -> dict[str, s
 
 
 def layers(names: Iterable[str], stem: str) -> int:
-    """How many numbers follow `stem`: `layers(names, "encoder.layers.")`."""
+    """How many numbers follow `stem`: `layers(names, "encoder.layers.")`.
+
+    >>> layers(["h.0.weight", "h.0.bias", "h.1.weight"], "h.")
+    2
+    """
     return len({n[len(stem) :].split(".")[0] for n in names if n.startswith(stem)})
+
+
+def dense(linears: Iterable[nn.Module], values: Tensor) -> Tensor:
+    """Linear layers one after the other, in the precision and on the device of the values.
+
+    >>> dense([nn.Linear(2, 1)], torch.ones(3, 2)).shape
+    torch.Size([3, 1])
+    """
+    for layer in linears:
+        assert isinstance(layer, nn.Linear)
+        bias = None if layer.bias is None else layer.bias.to(values)
+        values = linear(values, layer.weight.to(values), bias)
+    return values
 
 
 class _WithoutStorage(TorchFunctionMode):

@@ -154,7 +154,11 @@ PUBLISHED = (
 
 
 def by_label(label: str) -> Published:
-    """Raises ValueError, one sentence, where the catalogue has no such entry."""
+    """Raises ValueError, one sentence, where the catalogue has no such entry.
+
+    >>> by_label("PickScore v1").licence
+    'MIT'
+    """
     for entry in PUBLISHED:
         if label in (entry.label, entry.name):
             return entry
@@ -165,12 +169,16 @@ def by_label(label: str) -> Published:
 
 
 def known_as(name: str) -> Published | None:
-    """The entry that a file or folder of this name was published as, wherever it lay."""
-    asked = PurePosixPath(name.replace("\\", "/"))
+    """The entry that a file or folder of this name was published as, wherever it lay.
+
+    >>> known_as("old/sac+logos+ava1-l14-linearMSE.pth").name
+    'LAION aesthetic v2'
+    """
+    published = PurePosixPath(name.replace("\\", "/"))
     for entry in PUBLISHED:
         own = {entry.load, *entry.names, *(piece.repository for piece in entry.pieces[:1])}
         targets = {piece.target for piece in entry.pieces}
-        if str(asked) in targets or asked.name.casefold() in {
+        if str(published) in targets or published.name.casefold() in {
             PurePosixPath(one).name.casefold() for one in own
         }:
             return entry

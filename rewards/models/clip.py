@@ -20,9 +20,11 @@ from transformers import (
 )
 
 from .building import Shapes, assemble, layers
+from .network import Architecture
 from .preprocess import Preprocess
 from .running import encode, read, recompute, unit
 from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
+from .words import repaired
 
 _HEADS = {1280: 16, 1408: 16, 1664: 16}  # of vision towers; all others have heads of 64
 _GELU_FROM = 1024  # text width: OpenAI's towers are narrower and have the quick GELU
@@ -32,7 +34,7 @@ _PATCHES = "vision_model.embeddings.patch_embedding.weight"
 _WORDS = "text_model.embeddings.token_embedding.weight"
 
 
-class CLIPVision(VisionEncoder):
+class CLIPVision(VisionEncoder, Architecture):
     """The vision tower of a CLIP (arXiv 2103.00020), as in ComfyUI's folder clip_vision."""
 
     title = "CLIP vision"
@@ -57,14 +59,14 @@ class CLIPVision(VisionEncoder):
         """The network with these weights; without a config its sizes are those of the weights."""
         state = with_tower(_in_our_names(state))
         if config:
-            made = CLIPVisionConfig.from_dict(dict(config.get("vision_config", config)))
+            hf_config = CLIPVisionConfig.from_dict(dict(config.get("vision_config", config)))
         else:
-            made = CLIPVisionConfig(**vision_sizes(state))
+            hf_config = CLIPVisionConfig(**vision_sizes(state))
         kind = CLIPVisionModel
         if "visual_projection.weight" in state:
             kind = CLIPVisionModelWithProjection
-            made.projection_dim = len(state["visual_projection.weight"])
-        return cls(assemble(lambda: kind(made), without_tower(state), cls.title))
+            hf_config.projection_dim = len(state["visual_projection.weight"])
+        return cls(assemble(lambda: kind(hf_config), without_tower(state), cls.title))
 
     @property
     def width(self) -> int:
@@ -102,20 +104,20 @@ class CLIP(CLIPVision):
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> CLIP:
         """The network with these weights; without a config its sizes are those of the weights."""
         state = _in_our_names(state)
-        made = CLIPConfig.from_dict(dict(config)) if config else config_of(state)
-        return cls(assemble(lambda: CLIPModel(made), state, cls.title))
+        hf_config = CLIPConfig.from_dict(dict(config)) if config else config_of(state)
+        return cls(assemble(lambda: CLIPModel(hf_config), state, cls.title))
 
     @torch.no_grad()
     def text_embed(self, prompts: Sequence[str]) -> Tensor:
         """Prompts -> (B,D) of unit length, fp32 on the CPU; beyond 77 tokens they are cut off."""
-        tokens = self.tokens(prompts).to(self.network.text_projection.weight.device)
-        found = self.network.text_model(input_ids=tokens).pooler_output
-        return unit(self.network.text_projection(found).cpu().float())
+        tokens = self.tokenize(prompts).to(self.network.text_projection.weight.device)
+        pooled = self.network.text_model(input_ids=tokens).pooler_output
+        return unit(self.network.text_projection(pooled).cpu().float())
 
-    def tokens(self, prompts: Sequence[str]) -> Tensor:
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """(B,77) token numbers."""
         length = self.network.config.text_config.max_position_embeddings
-        return read(self.tokenizer, prompts, length).input_ids
+        return read(self.tokenizer, list(map(repaired, prompts)), length).input_ids
 
     @property
     def scale(self) -> float:
@@ -148,14 +150,14 @@ def config_of(state: Mapping[str, Tensor]) -> CLIPConfig:
 def vision_sizes(state: Mapping[str, Tensor]) -> dict[str, int | str]:
     """The sizes of the vision tower in transformers' layout, from its weights' shapes."""
     width, _, patch, _ = state[_PATCHES].shape
-    places = len(state["vision_model.embeddings.position_embedding.weight"]) - 1
+    patches = len(state["vision_model.embeddings.position_embedding.weight"]) - 1
     return {
         "hidden_size": width,
         "intermediate_size": len(state["vision_model.encoder.layers.0.mlp.fc1.bias"]),
         "num_hidden_layers": layers(state, "vision_model.encoder.layers."),
         "num_attention_heads": _HEADS.get(width, max(width // 64, 1)),
         "patch_size": patch,
-        "image_size": round(places**0.5) * patch,
+        "image_size": round(patches**0.5) * patch,
         "hidden_act": "gelu" if width > _GELU_ABOVE else "quick_gelu",
     }
 
@@ -186,17 +188,21 @@ def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """OpenCLIP's names and shapes -> those of transformers."""
-    made: dict[str, Tensor] = {}
+    """OpenCLIP's names and shapes -> those of transformers.
+
+    >>> list(from_open_clip({"visual.proj": torch.ones(2, 3)}))
+    ['visual_projection.weight']
+    """
+    renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         joined = _JOINED.match(name)
         if joined:
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                made[_rename(f"{joined[1]}.self_attn.{part}_proj.{joined[2]}")] = piece
+                renamed[_rename(f"{joined[1]}.self_attn.{part}_proj.{joined[2]}")] = piece
         else:
             transposed = name in ("visual.proj", "text_projection")
-            made[_rename(name)] = tensor.T.contiguous() if transposed else tensor
-    return made
+            renamed[_rename(name)] = tensor.T.contiguous() if transposed else tensor
+    return renamed
 
 
 def _rename(name: str) -> str:

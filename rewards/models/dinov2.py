@@ -13,6 +13,7 @@ from transformers import (
 )
 
 from .building import Shapes, assemble, layers
+from .network import Architecture
 from .preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from .running import encode, recompute
 from .vision import VisionEncoder, collecting
@@ -23,7 +24,7 @@ _REGISTERS = "embeddings.register_tokens"
 _GATED = "encoder.layer.0.mlp.weights_in.weight"
 
 
-class DINOv2(VisionEncoder):
+class DINOv2(VisionEncoder, Architecture):
     """A vision transformer trained on pictures alone (arXiv 2304.07193; registers: 2309.16588)."""
 
     title = "DINOv2"
@@ -45,9 +46,9 @@ class DINOv2(VisionEncoder):
         """The network with these weights; without a config its sizes are those of the weights."""
         registers = _REGISTERS in state
         kind = Dinov2WithRegistersConfig if registers else Dinov2Config
-        made = kind.from_dict(dict(config)) if config else kind(**_sizes(state))
+        hf_config = kind.from_dict(dict(config)) if config else kind(**_sizes(state))
         make = Dinov2WithRegistersModel if registers else Dinov2Model
-        return cls(assemble(lambda: make(made), _every_name(state), cls.title))
+        return cls(assemble(lambda: make(hf_config), _every_name(state), cls.title))
 
     @property
     def width(self) -> int:
@@ -91,12 +92,12 @@ _NEWER = (
 
 def _every_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """By the published names, and by those of transformers 5 as well: it renames as it loads."""
-    made = dict(state)
+    every = dict(state)
     for name, tensor in state.items():
         if ".mlp.weights_in." in name:
             for new, half in zip(("gate_proj", "up_proj"), tensor.chunk(2), strict=True):
-                made[name.replace("weights_in", new)] = half
+                every[name.replace("weights_in", new)] = half
         for old, new in _NEWER:
             if old in name:
-                made[name.replace(old, new)] = tensor
-    return made
+                every[name.replace(old, new)] = tensor
+    return every

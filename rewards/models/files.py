@@ -14,6 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .disk import missing_link, unreadable
+from .foreign import foreign
+
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLES)
 _WHOLE = (
@@ -57,27 +60,47 @@ def read(path: Path) -> Stored:
 
     Raises FileNotFoundError or ValueError, one sentence that names the file.
     """
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(unreadable(Path(error.filename or path), error)) from None
+
+
+def _read(path: Path) -> Stored:
     if not path.exists():
+        if lost := missing_link(path):
+            raise FileNotFoundError(f"{lost}: mount its drive, or put the file itself there.")
         raise FileNotFoundError(f"{path.name} is not there any more: press R to read the folder.")
-    if path.is_file():
-        return Stored(path, _tensors(path))
+    if not path.is_dir():
+        return Stored(path, _tensors(path, path.name))
     if not is_folder(path):
-        raise ValueError(
-            f"{path.name} is a folder without a config.json and weights: download all its files."
-        )
+        raise ValueError(_no_folder(path))
     if not _is_one(path):
         return _read_parts(path)
     tensors: dict[str, Tensor] = {}
     for part in _parts(path):
-        tensors |= _tensors(part)
+        tensors |= _tensors(part, f"{part.name} in {path.name}")
     return Stored(path, tensors, _json(path / "config.json"))
+
+
+def _no_folder(path: Path) -> str:
+    """What a folder lacks to be one of Hugging Face, in a sentence."""
+    for entry in sorted(path.iterdir()):
+        if lost := missing_link(entry):
+            return f"{lost}: copy the file itself into {path.name}, not the link."
+    inside = [entry.name for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES]
+    if path.suffix.lower() in SUFFIXES and len(inside) == 1:
+        return f"{path.name} is a folder, no file: choose {inside[0]} in it."
+    return f"{path.name} is a folder without a config.json and weights: download all its files."
 
 
 def _read_parts(path: Path) -> Stored:
     """Names and configs are prefixed with the parts' folders."""
     parts = {folder.name: read(folder) for folder in path.iterdir() if _is_one(folder)}
     tensors = {f"{name}.{n}": t for name, part in parts.items() for n, t in part.tensors.items()}
-    tensors |= dict(_flat(_unpickle(path / _REST)))
+    tensors |= dict(_flat(_unpickle(path / _REST, f"{_REST} in {path.name}")))
     return Stored(path, tensors, {name: part.config for name, part in parts.items()})
 
 
@@ -101,42 +124,46 @@ def _parts(folder: Path) -> list[Path]:
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking or not names:
         what = lacking[0] if lacking else "a part of the weights"
+        if lost := missing_link(folder / what):
+            raise ValueError(f"{lost}: copy the file itself into {folder.name}, not the link.")
         raise ValueError(f"{folder.name} lacks {what}: download it into that folder.")
     return [folder / name for name in names]
 
 
 def _json(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        found = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without its mark
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ValueError(f"{path.name} in {path.parent.name} is damaged: download it again.")
+        said = foreign(path, text=True) or "is damaged: download it again"
+        raise ValueError(f"{path.name} in {path.parent.name} {said}.")
     return found
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def _tensors(path: Path, title: str) -> dict[str, Tensor]:
     """Mapped from the disk: a tensor's bytes are read when they are used."""
+    if not path.is_file():
+        raise ValueError(f"{title} is no file: put the published one there.")
+    path.open("rb").close()  # for the system's own reason where it may not be read
     if path.suffix.lower() == ".safetensors":
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path.name} is damaged or no safetensors file ({_first(error)}): download it "
-                "again."
-            ) from None
-    found = _unpickle(path)
+            said = f"is damaged or no safetensors file ({_first(error)}): download it again"
+            raise ValueError(f"{title} {foreign(path) or said}.") from None
+    found = _unpickle(path, title)
     for name in _NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
     tensors = found if isinstance(found, Mapping) else {}
     tensors = {str(name): t for name, t in tensors.items() if isinstance(t, Tensor)}
     if not tensors:
-        raise ValueError(f"{path.name} holds no weights by name: get the published file.")
+        raise ValueError(f"{title} holds no weights by name: get the published file.")
     return tensors
 
 
-def _unpickle(path: Path) -> object:
+def _unpickle(path: Path, title: str) -> object:
     """Numbers and containers alone: a pickle that names any code is refused before it is run."""
     try:
         return torch.load(
@@ -146,12 +173,11 @@ def _unpickle(path: Path) -> object:
         if any(sign in str(error) for sign in _CODE):
             where = [f" from {w}" for code, w in _AS_SAFETENSORS.items() if code in str(error)]
             raise ValueError(
-                f"{path.name} holds more than weights (pickled code), and was not run: get it as "
+                f"{title} holds more than weights (pickled code), and was not run: get it as "
                 f"safetensors{''.join(where)}."
             ) from None
-        raise ValueError(
-            f"{path.name} is damaged or no file of weights ({_first(error)}): download it again."
-        ) from None
+        said = f"is damaged or no file of weights ({_first(error)}): download it again"
+        raise ValueError(f"{title} {foreign(path) or said}.") from None
 
 
 def _first(error: Exception) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from transformers import Qwen2VLConfig, Qwen2VLModel
 
-from ...dno.sharing import once
 from .building import Shapes, assemble, layers
 from .hpsv3_question import QUESTION
+from .network import Architecture
 from .qwen import grids, prepare
 from .running import encode, recompute
 
@@ -31,18 +32,17 @@ class _Parts(nn.Module):
     def __init__(self, config: Qwen2VLConfig, widths: list[int]) -> None:
         super().__init__()
         self.model = Qwen2VLModel(config)
-        inner = [nn.Linear(*widths[i : i + 2]) for i in range(3)]
+        inner = [nn.Linear(before, after) for before, after in pairwise(widths)]
         self.rm_head = nn.Sequential(
             inner[0], nn.ReLU(), nn.Dropout(0.05), inner[1], nn.ReLU(), inner[2]
         )
 
 
-class HPSv3(nn.Module):
+class HPSv3(Architecture):
     """Scores a picture for a prompt (arXiv 2508.03789; MizzenAI/HPSv3)."""
 
     title = "HPSv3"
     tokenizer_name = "qwen2"
-    tokenizer = None
     half_precision = torch.bfloat16  # as it was trained; fp16 overflows
     as_stored = ("network.rm_head.",)  # prefixes of weights that no half precision makes coarser
 
@@ -73,23 +73,24 @@ class HPSv3(nn.Module):
         words = len(state[f"model.{_WORDS}"])
         if words <= _REWARD:
             raise ValueError("This HPSv3 file lacks the word <|Reward|>: get MizzenAI/HPSv3.")
-        full = config and {"text_config", "num_attention_heads"} & config.keys()
-        made = Qwen2VLConfig.from_dict(dict(config)) if full else _config_of(state)
-        made.text_config.vocab_size = words
+        given = dict(config or {})
+        full = {"text_config", "num_attention_heads"} & given.keys()
+        hf_config = Qwen2VLConfig.from_dict(given) if full else _config_of(state)
+        hf_config.text_config.vocab_size = words
         heads = [state[f"rm_head.{i}.weight"] for i in (0, 3, 5)]
         widths = [heads[0].shape[1], *(len(head) for head in heads)]
-        return cls(assemble(lambda: _Parts(made, widths), state, cls.title))
+        return cls(assemble(lambda: _Parts(hf_config, widths), state, cls.title))
 
-    def ask(self, prompt: str) -> tuple[Tensor, Tensor]:
+    def tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Token numbers of what comes before the picture and after it, up to where it is scored."""
         after = [*self.tokenizer(_AFTER.replace("{}", prompt)).input_ids, _REWARD]
         return torch.tensor(self.tokenizer(_BEFORE).input_ids), torch.tensor(after)
 
-    def score(self, image: Tensor, asked: tuple[Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `ask` gave -> (B,2): mean and spread of the score, fp32."""
+    def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
+        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,2): mean and spread of the score, fp32."""
 
         def compute(features: Tensor) -> Tensor:
-            return self._read(features, *asked)
+            return self._read(features, *tokens)
 
         return encode(self.network, self.image_features(image), compute)
 
@@ -100,13 +101,13 @@ class HPSv3(nn.Module):
             patches, shape = prepare(seen, _PIXELS)
             return encode(self.network, patches, lambda given: self._look(given, shape))
 
-        return once((id(self), "features"), image, compute)
+        return self.shared(image, compute)
 
     def _look(self, patches: Tensor, shape: tuple[int, int]) -> Tensor:
         grid = grids(len(patches), shape, patches.device)
-        found = self.network.model.visual(patches.flatten(0, 1), grid_thw=grid)
-        found = getattr(found, "pooler_output", found)  # transformers 5, and 4
-        return found.unflatten(0, (len(patches), -1))
+        tokens = self.network.model.visual(patches.flatten(0, 1), grid_thw=grid)
+        tokens = getattr(tokens, "pooler_output", tokens)  # transformers 5, and 4
+        return tokens.unflatten(0, (len(patches), -1))
 
     def _read(self, features: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Words see only what is before them, so nothing is read after the reward's own."""
@@ -164,4 +165,4 @@ def _hold(part: nn.Module, precision: Callable[[torch.dtype, torch.dtype], torch
 
         return apply(moved, recurse)
 
-    part._apply = held
+    part._apply = held  # type: ignore[method-assign]

@@ -8,11 +8,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
-from ...dno.sharing import once
-from .building import Shapes, assemble, layers
+from .building import Shapes, assemble, dense, layers
+from .network import Architecture
 from .preprocess import Preprocess
 from .running import encode, read, recompute
 
@@ -34,12 +33,11 @@ class _Parts(nn.Module):
         self.head = nn.ModuleList(nn.Linear(inner, outer) for inner, outer in pairs)
 
 
-class ImageRewardModel(nn.Module):
+class ImageRewardModel(Architecture):
     """Judges a picture for a prompt (arXiv 2304.05977; THUDM/ImageReward, RE-N-Y/ImageReward)."""
 
     title = "ImageReward"
     tokenizer_name = "bert"
-    tokenizer = None
 
     def __init__(self, network: _Parts) -> None:
         super().__init__()
@@ -66,13 +64,13 @@ class ImageRewardModel(nn.Module):
         return self.network.text.config.vocab_size - 2
 
     @torch.no_grad()
-    def tokens(self, prompt: str) -> tuple[Tensor, Tensor]:
+    def tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
         """(1,35) token numbers, and 1 where there is one; what is beyond is cut off."""
-        made = read(self.tokenizer, [prompt], _LENGTH)
-        return made.input_ids, made.attention_mask
+        encoded = read(self.tokenizer, [prompt], _LENGTH)
+        return encoded.input_ids, encoded.attention_mask
 
     def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `tokens` gave -> (B,), fp32."""
+        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,), fp32."""
 
         def compute(seen: Tensor) -> Tensor:
             return self._judge(seen, *(part.to(seen.device) for part in tokens))
@@ -86,7 +84,7 @@ class ImageRewardModel(nn.Module):
         def compute(seen: Tensor) -> Tensor:
             return encode(self.network, self.preprocess(seen), self._see)
 
-        return once((id(self), "features"), image, compute)
+        return self.shared(image, compute)
 
     def _see(self, pixels: Tensor) -> Tensor:
         return self.network.vision(pixel_values=pixels).last_hidden_state
@@ -98,10 +96,8 @@ class ImageRewardModel(nn.Module):
             attention_mask=mask.expand(count, -1),
             encoder_hidden_states=seen,
         ).last_hidden_state[:, 0]
-        read = read.to(torch.promote_types(read.dtype, torch.float32))
-        for layer in self.network.head:
-            read = linear(read, layer.weight.to(read), layer.bias.to(read))
-        return read[:, 0]
+        precision = torch.promote_types(read.dtype, torch.float32)
+        return dense(self.network.head, read.to(precision))[:, 0]
 
 
 def _vision_config(state: Mapping[str, Tensor]) -> BlipVisionConfig:
@@ -135,7 +131,7 @@ def _text_config(state: Mapping[str, Tensor]) -> BlipTextConfig:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=0,
-        is_decoder=True,  # to transformers: with cross-attention; nothing is masked by its place
+        is_decoder=True,  # to transformers: with cross-attention; nothing is masked by its position
     )
 
 
@@ -155,16 +151,16 @@ def _renamed(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[int]]
     """By our names, and the head's widths; the head's numbers count the dropouts between."""
     numbers = sorted({int(n[len(_HEAD) :].split(".")[0]) for n in state if n.startswith(_HEAD)})
     weights = [state[f"{_HEAD}{number}.weight"] for number in numbers]
-    made: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.startswith(_VISION):
             name = name[len(_VISION) :]
             for pattern, replacement in _RENAMED:
                 name = re.sub(pattern, replacement, name)
-            made[f"vision.{name}"] = tensor
+            renamed[f"vision.{name}"] = tensor
         elif name.startswith(_TEXT):
-            made[f"text.{name[len(_TEXT) :]}"] = tensor
+            renamed[f"text.{name[len(_TEXT) :]}"] = tensor
         elif name.startswith(_HEAD):
             number, kind = name[len(_HEAD) :].split(".")
-            made[f"head.{numbers.index(int(number))}.{kind}"] = tensor
-    return made, [weights[0].shape[1], *(len(weight) for weight in weights)]
+            renamed[f"head.{numbers.index(int(number))}.{kind}"] = tensor
+    return renamed, [weights[0].shape[1], *(len(weight) for weight in weights)]

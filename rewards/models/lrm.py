@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from .building import Shapes, assemble
+from .network import Architecture
 from .running import encode, recompute, unit
 
 _GUIDANCE = 7.5  # of what the middle of the UNet says, as it was trained
@@ -30,6 +32,8 @@ class Words:
 class _Parts(nn.Module):
     """The UNet without its way up, one text encoder or two, and the projections."""
 
+    unet: Any
+
     def __init__(self, config: Mapping, shapes: Shapes) -> None:
         super().__init__()
         self.unet = _unet(config["unet"])
@@ -37,20 +41,19 @@ class _Parts(nn.Module):
         self.text_encoder = getattr(reader, "text_model", reader)  # transformers 4, and 5
         second = config.get("text_encoder_2")
         if second:
-            made = CLIPTextConfig.from_dict(second)
-            self.text_encoder_2 = CLIPTextModelWithProjection(made)
+            hf_config = CLIPTextConfig.from_dict(second)
+            self.text_encoder_2 = CLIPTextModelWithProjection(hf_config)
         else:
             self.text_projection = _linear(shapes["text_projection.weight"])
         self.visual_projection = _linear(shapes["visual_projection.weight"])
         self.logit_scale = nn.Parameter(torch.empty(()))
 
 
-class LRM(nn.Module):
+class LRM(Architecture):
     """Scores noisy latents for a prompt (arXiv 2502.01051; casiatao/LRM, for SD 1.5 and SDXL)."""
 
     title = "LRM"
     tokenizer_name = "clip"
-    tokenizer = None
 
     def __init__(self, network: _Parts) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class LRM(nn.Module):
         return cls(assemble(lambda: _Parts(config, shapes), state, cls.title))
 
     @torch.no_grad()
-    def ask(self, prompt: str) -> Words:
+    def text_embed(self, prompt: str) -> Words:
         """What the UNet reads, with and without the prompt."""
         network, prompts = self.network, (prompt, "")
         if not hasattr(network, "text_encoder_2"):
@@ -133,13 +136,19 @@ class LRM(nn.Module):
     def _tokens(self, prompts: Sequence[str], filler: int | None = None) -> Tensor:
         """(P,77) token numbers; filler: what follows the end, or the end itself."""
         length = self.network.text_encoder.config.max_position_embeddings
-        made = self.tokenizer(list(prompts), truncation=True, max_length=length).input_ids
-        rows = [ids + [ids[-1] if filler is None else filler] * (length - len(ids)) for ids in made]
+        tokens = self.tokenizer(list(prompts), truncation=True, max_length=length).input_ids
+        rows = [
+            ids + [ids[-1] if filler is None else filler] * (length - len(ids)) for ids in tokens
+        ]
         return torch.tensor(rows, device=self.network.logit_scale.device)
 
 
 def noisy(latent: Tensor, timestep: int) -> Tensor:
-    """(B,C,h,w) -> the same with the noise that Stable Diffusion has at this timestep."""
+    """(B,C,h,w) -> the same with the noise that Stable Diffusion has at this timestep.
+
+    >>> noisy(torch.zeros(1, 4, 8, 8), 999).std() > 0.9
+    tensor(True)
+    """
     low, high = (math.sqrt(beta) for beta in _BETAS)
     betas = torch.linspace(low, high, _STEPS, dtype=torch.float64).square()
     kept = (1 - betas)[: timestep + 1].prod().item()
@@ -148,7 +157,7 @@ def noisy(latent: Tensor, timestep: int) -> Tensor:
 
 
 def _way_down(
-    unet: nn.Module, x: Tensor, timestep: Tensor, states: Tensor, added: dict[str, Tensor]
+    unet: Any, x: Tensor, timestep: Tensor, states: Tensor | None, added: dict[str, Tensor]
 ) -> list[Tensor]:
     """What each stage of the UNet gives before it is made smaller, and what the middle gives."""
     time = unet.time_embedding(unet.get_time_embed(sample=x, timestep=timestep))
@@ -162,7 +171,7 @@ def _way_down(
     return [*stages, unet.mid_block(x, time, encoder_hidden_states=states)]
 
 
-def _unet(config: Mapping) -> nn.Module:
+def _unet(config: Mapping) -> Any:
     from_diffusers = _diffusers()
     unet = from_diffusers.UNet2DConditionModel.from_config(dict(config))
     unet.up_blocks = nn.ModuleList()

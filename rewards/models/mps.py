@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention, silu
 
-from ...dno.sharing import once
 from .building import Shapes, assemble, layers
 from .clip import CLIP
+from .network import Architecture
 from .running import encode, recompute, unit
 
 _STEMS = ("mps.", "")  # of RE-N-Y/mpsv1, and of Kwai-Kolors' own network
@@ -33,12 +33,11 @@ class Prompt(NamedTuple):
     whole: Tensor  # (1,D) of unit length
 
 
-class MPSModel(nn.Module):
+class MPSModel(Architecture):
     """Judges a picture for a prompt (arXiv 2405.14705; Kwai-Kolors/MPS, RE-N-Y/mpsv1)."""
 
     title = "MPS"
     tokenizer_name = "clip"
-    tokenizer = None
 
     def __init__(self, clip: CLIP, cross: _Cross) -> None:
         super().__init__()
@@ -64,21 +63,21 @@ class MPSModel(nn.Module):
         return cls(CLIP.build(clip), cross)
 
     @torch.no_grad()
-    def read(self, prompt: str) -> Prompt:
+    def text_embed(self, prompt: str) -> Prompt:
         """The prompt's words, which of them matter, and its sense; beyond 77 tokens it is cut."""
         self.clip.tokenizer = self.tokenizer
         network = self.clip.network
         projection = network.text_projection
-        found = network.text_model(
-            input_ids=self.clip.tokens([prompt, _CONDITION]).to(projection.weight.device)
+        read = network.text_model(
+            input_ids=self.clip.tokenize([prompt, _CONDITION]).to(projection.weight.device)
         )
-        words, condition = projection(found.last_hidden_state).cpu().float().split(1)
+        words, condition = projection(read.last_hidden_state).cpu().float().split(1)
         likeness = (condition @ words.transpose(1, 2)).amax(dim=1, keepdim=True)
-        whole = unit(projection(found.pooler_output[:1]).cpu().float())
+        whole = unit(projection(read.pooler_output[:1]).cpu().float())
         return Prompt(words, likeness / likeness.max() > _UNSEEN, whole)
 
     def score(self, image: Tensor, prompt: Prompt) -> Tensor:
-        """(B,3,H,W) in [0,1], what `read` gave -> (B,), fp32: exp(logit_scale) times a cosine."""
+        """(B,3,H,W) in [0,1], a prompt -> (B,), fp32: exp(logit_scale) times a cosine."""
 
         def compute(patches: Tensor) -> Tensor:
             return self.cross(patches, prompt.words.to(patches), prompt.seen.to(patches.device))
@@ -96,7 +95,7 @@ class MPSModel(nn.Module):
         def compute(seen: Tensor) -> Tensor:
             return encode(network.vision_model, self.clip.preprocess(seen), see)
 
-        return once((id(self), "features"), image, compute)
+        return self.shared(image, compute)
 
 
 class _Sizes(NamedTuple):
@@ -124,11 +123,11 @@ class _Cross(nn.Module):
         self.layers = nn.ModuleList(_Layer(sizes) for _ in range(sizes.depth))
         if turns is None:
             turns = 10000 ** -(torch.arange(0, sizes.head, 2) / sizes.head)
-        self.turns = turns.float()  # radians per place; no buffer: it is never in half precision
+        self.turns = turns.float()  # radians per position; no buffer: it is never in half precision
 
     def forward(self, patches: Tensor, words: Tensor, seen: Tensor) -> Tensor:
-        places = torch.arange(patches.shape[1], device=patches.device)
-        angles = (places[:, None] * self.turns.to(places.device)).repeat(1, 2)
+        positions = torch.arange(patches.shape[1], device=patches.device)
+        angles = (positions[:, None] * self.turns.to(positions.device)).repeat(1, 2)
         turn = torch.stack([angles.cos(), angles.sin()]).to(patches)
         for layer in self.layers:
             patches = layer(patches, words, seen, turn)
@@ -198,12 +197,12 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None =
     """Queries (B,H,N,D) of several heads, keys and values (B or 1,M,D) of one -> (B,N,H*D)."""
     batch, heads = queries.shape[:2]
     keys, values = (part[:, None].expand(batch, heads, -1, -1) for part in (keys, values))
-    found = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-    return found.transpose(1, 2).flatten(2)
+    attended = scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+    return attended.transpose(1, 2).flatten(2)
 
 
 def _turned(vectors: Tensor, turn: Tensor) -> Tensor:
-    """(...,N,D) turned by their places (arXiv 2104.09864); `turn`: cosines and sines (2,N,D)."""
+    """(...,N,D) turned by their positions (arXiv 2104.09864); `turn`: cosines and sines (2,N,D)."""
     first, second = vectors.chunk(2, dim=-1)
     return vectors * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
 
@@ -212,6 +211,6 @@ def _rename(name: str) -> str:
     kinds = {"0": "at_words", "1": "at_patches"}
     return re.sub(
         r"^cross_model\.layers\.(\d+)\.([01])\.fn\.",
-        lambda found: f"layers.{found[1]}.{kinds[found[2]]}.",
+        lambda match: f"layers.{match[1]}.{kinds[match[2]]}.",
         name,
     )

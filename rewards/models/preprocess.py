@@ -34,6 +34,9 @@ class Preprocess:
     floor: for "crop", an odd margin is smaller at the top and left, as transformers cuts; without
     it, halves are rounded to even, as torchvision cuts.
     overshoot: whether what resizing takes beyond [0,1] stays, as where floats are resized (HPSv2).
+
+    >>> Preprocess(224)(torch.rand(1, 3, 300, 400)).shape
+    torch.Size([1, 3, 224, 224])
     """
 
     size: int = 224
@@ -74,6 +77,9 @@ def resize(image: Tensor, height: int, width: int, overshoot: bool = False) -> T
 
     First in width, then in height, and held in [0,1] after each as by Pillow, unless `overshoot`.
     (Pillow 13 begins with the height of very tall pictures; the originals are older.)
+
+    >>> resize(torch.ones(1, 3, 4, 4), 2, 6).shape
+    torch.Size([1, 3, 2, 6])
     """
     for size in ((image.shape[2], width), (height, width)):
         if size != tuple(image.shape[2:]):

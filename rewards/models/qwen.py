@@ -17,28 +17,34 @@ def fitted(height: int, width: int, pixels: int) -> tuple[int, int]:
     """The size nearest to this shape with at most `pixels`, at least where it was fewer: in 28s.
 
     Raises ValueError for a picture more than 200 times as long as wide.
+
+    >>> fitted(480, 640, 256 * 28 * 28)
+    (364, 504)
     """
     if max(height, width) > _LONGEST * min(height, width):
         raise ValueError(f"a picture of {width} x {height} is too long for Qwen2-VL; crop it.")
     unit = PATCH * MERGE
-    rounded = tuple(max(unit, round(side / unit) * unit) for side in (height, width))
-    if math.prod(rounded) > pixels:
+    rows, columns = max(1, round(height / unit)), max(1, round(width / unit))
+    if rows * columns * unit**2 > pixels:
         beta = math.sqrt(height * width / pixels)
-        return tuple(math.floor(side / beta / unit) * unit for side in (height, width))
-    if math.prod(rounded) < pixels:
+        rows, columns = math.floor(height / beta / unit), math.floor(width / beta / unit)
+    elif rows * columns * unit**2 < pixels:
         beta = math.sqrt(pixels / (height * width))
-        return tuple(math.ceil(side * beta / unit) * unit for side in (height, width))
-    return rounded
+        rows, columns = math.ceil(height * beta / unit), math.ceil(width * beta / unit)
+    return rows * unit, columns * unit
 
 
 def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
     """(B,3,H,W) in [0,1] -> (B,patches,C*2*14*14) normalised, and the patches a column and a row.
 
     Patches of one token, 2x2, follow each other.
+
+    >>> prepare(torch.rand(1, 3, 56, 84), 56 * 84)[0].shape
+    torch.Size([1, 24, 1176])
     """
-    image = resize(image, *fitted(*image.shape[-2:], pixels))
+    image = resize(image, *fitted(image.shape[-2], image.shape[-1], pixels))
     mean, std = (image.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
-    rows, columns = (side // PATCH for side in image.shape[-2:])
+    rows, columns = image.shape[-2] // PATCH, image.shape[-1] // PATCH
     parts = ((image - mean) / std).reshape(
         -1, 3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH
     )
@@ -48,5 +54,9 @@ def prepare(image: Tensor, pixels: int) -> tuple[Tensor, tuple[int, int]]:
 
 
 def grids(count: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """(count,3): what the tower wants to know of each picture: 1 pair of frames, rows, columns."""
+    """(count,3): what the tower wants to know of each picture: 1 pair of frames, rows, columns.
+
+    >>> grids(1, (4, 6), torch.device("cpu"))
+    tensor([[1, 4, 6]])
+    """
     return torch.tensor([[1, *shape]] * count, device=device)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import SiglipConfig, SiglipModel, SiglipVisionConfig, SiglipVisionModel
 
 from .building import Shapes, assemble, layers
+from .network import Architecture
 from .preprocess import HALF, Preprocess
 from .running import encode, read, recompute, unit
 from .vision import VisionEncoder, collecting, tower_of, with_tower, without_tower
@@ -21,7 +22,7 @@ _POOLING = f"{_TOWER}head.probe"
 _WORDS = "text_model.embeddings.token_embedding.weight"
 
 
-class SigLIPVision(VisionEncoder):
+class SigLIPVision(VisionEncoder, Architecture):
     """The vision tower of a SigLIP (arXiv 2303.15343).
 
     Files without the pooling head are read too; their embedding is the mean of all patches.
@@ -47,8 +48,8 @@ class SigLIPVision(VisionEncoder):
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> SigLIPVision:
         """The network with these weights; without a config its sizes are those of the weights."""
         state = with_tower(state)
-        made = _vision_config(state, (config or {}).get("vision_config", config))
-        return cls(assemble(lambda: SiglipVisionModel(made), without_tower(state), cls.title))
+        hf_config = _vision_config(state, (config or {}).get("vision_config", config))
+        return cls(assemble(lambda: SiglipVisionModel(hf_config), without_tower(state), cls.title))
 
     @property
     def width(self) -> int:
@@ -83,11 +84,11 @@ class SigLIP(SigLIPVision):
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> SigLIP:
         """The network with these weights; without a config its sizes are those of the weights."""
         if config:
-            made = SiglipConfig.from_dict(dict(config))
+            hf_config = SiglipConfig.from_dict(dict(config))
         else:
             vision = _vision_config(state, None).to_dict()
-            made = SiglipConfig(text_config=_text_sizes(state), vision_config=vision)
-        return cls(assemble(lambda: SiglipModel(made), state, cls.title))
+            hf_config = SiglipConfig(text_config=_text_sizes(state), vision_config=vision)
+        return cls(assemble(lambda: SiglipModel(hf_config), state, cls.title))
 
     @torch.no_grad()
     def text_embed(self, prompts: Sequence[str]) -> Tensor:
@@ -114,11 +115,11 @@ def _is_tower(shapes: Shapes) -> bool:
 
 def _vision_config(state: Mapping[str, Tensor], config: Mapping | None) -> SiglipVisionConfig:
     if config:
-        made = SiglipVisionConfig.from_dict(dict(config))
+        hf_config = SiglipVisionConfig.from_dict(dict(config))
     else:
         width, _, patch, _ = state[f"{_PATCHES}.weight"].shape
         side = round(len(state[f"{_TOWER}embeddings.position_embedding.weight"]) ** 0.5)
-        made = SiglipVisionConfig(
+        hf_config = SiglipVisionConfig(
             hidden_size=width,
             intermediate_size=len(state[f"{_TOWER}encoder.layers.0.mlp.fc1.bias"]),
             num_hidden_layers=layers(state, f"{_TOWER}encoder.layers."),
@@ -126,8 +127,8 @@ def _vision_config(state: Mapping[str, Tensor], config: Mapping | None) -> Sigli
             patch_size=patch,
             image_size=_SIZES.get((side, patch), side * patch),
         )
-    made.vision_use_head = _POOLING in state
-    return made
+    hf_config.vision_use_head = _POOLING in state
+    return hf_config
 
 
 def _text_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from ...dno.sharing import once
+from .network import Network
 from .preprocess import Preprocess
 from .running import unit
 
@@ -17,7 +18,7 @@ T = TypeVar("T")
 _DEPTHS = (0.25, 0.5, 0.75)  # of the layers whose patches tell the style
 
 
-class VisionEncoder(nn.Module, ABC):
+class VisionEncoder(Network, ABC):
     """A vision transformer. A subclass sets `family` and `preprocess`, and writes `see`.
 
     family: "clip", "siglip" or "dinov2", for what was trained on one of them.
@@ -25,8 +26,6 @@ class VisionEncoder(nn.Module, ABC):
     """
 
     title = "vision encoder"
-    tokenizer_name: str | None = None
-    tokenizer = None
     family = ""
     pooled = True
     preprocess: Preprocess
@@ -53,13 +52,17 @@ class VisionEncoder(nn.Module, ABC):
         return once((id(self), preprocess), image, lambda given: self.see(preprocess(given)))
 
 
-def tower_of(network: nn.Module) -> nn.Module:
+def tower_of(network: nn.Module) -> Any:
     """The vision transformer of transformers' network; from version 5 on it may be the network."""
     return getattr(network, "vision_model", network)
 
 
 def with_tower(named: Mapping[str, T]) -> dict[str, T]:
-    """By the published names, where transformers 5 wrote a tower's own alone."""
+    """By the published names, where transformers 5 wrote a tower's own alone.
+
+    >>> list(with_tower({"embeddings.patch_embedding.weight": 1}))
+    ['vision_model.embeddings.patch_embedding.weight']
+    """
     alone = "embeddings.patch_embedding.weight" in named
     return {f"vision_model.{name}" if alone else name: value for name, value in named.items()}
 
@@ -72,15 +75,15 @@ def without_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @contextmanager
 def collecting(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     """Within, the middle layers' outputs (B,N,C) are put into the list, in order."""
-    places = sorted({max(round(len(layers) * depth), 1) - 1 for depth in _DEPTHS})
-    found: list[Tensor] = []
+    indices = sorted({max(round(len(layers) * depth), 1) - 1 for depth in _DEPTHS})
+    patches: list[Tensor] = []
 
     def keep(layer, arguments, output) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
+        patches.append(output[0] if isinstance(output, tuple) else output)
 
-    handles = [layers[place].register_forward_hook(keep) for place in places]
+    handles = [layers[index].register_forward_hook(keep) for index in indices]
     try:
-        yield found
+        yield patches
     finally:
         for handle in handles:
             handle.remove()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, pad
 from transformers import CLIPVisionConfig, CLIPVisionModel, T5Config, T5ForConditionalGeneration
 
-from ...dno.sharing import once
 from .building import Shapes, assemble, layers
+from .network import Architecture
 from .preprocess import CLIP_MEAN, Preprocess
 from .running import encode, recompute
 
@@ -38,12 +38,11 @@ class _Parts(nn.Module):
         self.t5 = T5ForConditionalGeneration(text)
 
 
-class VQA(nn.Module):
+class VQA(Architecture):
     """Answers a question about a picture (arXiv 2404.01291; zhiqiulin/clip-flant5-xl and -xxl)."""
 
     title = "CLIP-FlanT5"
     tokenizer_name = "t5"
-    tokenizer = None
     half_precision = torch.bfloat16  # T5 overflows in fp16
 
     def __init__(self, network: _Parts) -> None:
@@ -77,21 +76,21 @@ class VQA(nn.Module):
         return cls(assemble(lambda: _Parts(vision, text), state, cls.title))
 
     @torch.no_grad()
-    def ask(self, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
+    def tokenize(self, question: str, answer: str) -> tuple[Tensor, Tensor, Tensor]:
         """Token numbers of what comes before the picture, after it, and of the answer."""
-        texts = (_BEFORE, _AFTER.replace("{}", question), answer)
-        return tuple(self._tokens(text) for text in texts)
+        after = _AFTER.replace("{}", question)
+        return self._tokens(_BEFORE), self._tokens(after), self._tokens(answer)
 
-    def log_probability(self, image: Tensor, asked: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `ask` gave -> (B,): the mean over the answer's tokens, fp32."""
-        before, after, answer = asked
+    def log_probability(self, image: Tensor, tokens: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        """(B,3,H,W) in [0,1], of `tokenize` -> (B,), fp32: the mean over the answer's tokens."""
+        before, after, answer = tokens
 
         def compute(seen: Tensor) -> Tensor:
             return self._logits(seen, before, after, answer)
 
         logits = encode(self.network, self.image_features(image), compute)
-        found = log_softmax(logits, dim=-1)[:, range(len(answer)), answer.tolist()]
-        return found.mean(dim=1)
+        logarithms = log_softmax(logits, dim=-1)[:, range(len(answer)), answer.tolist()]
+        return logarithms.mean(dim=1)
 
     def image_features(self, image: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] -> (B,patches,D), as T5 reads them, fp32."""
@@ -99,7 +98,7 @@ class VQA(nn.Module):
         def compute(seen: Tensor) -> Tensor:
             return encode(self.network, self.preprocess(square(seen)), self._features)
 
-        return once((id(self), "features"), image, compute)
+        return self.shared(image, compute)
 
     def _features(self, pixels: Tensor) -> Tensor:
         seen = self.network.vision(pixel_values=pixels).last_hidden_state
@@ -125,7 +124,11 @@ class VQA(nn.Module):
 
 
 def square(image: Tensor) -> Tensor:
-    """(B,3,H,W) -> (B,3,S,S), the longer side long, filled up with CLIP's mean colour."""
+    """(B,3,H,W) -> (B,3,S,S), the longer side long, filled up with CLIP's mean colour.
+
+    >>> square(torch.rand(1, 3, 4, 6)).shape
+    torch.Size([1, 3, 6, 6])
+    """
     height, width = image.shape[-2:]
     side = max(height, width)
     if height == width:
@@ -138,9 +141,9 @@ def square(image: Tensor) -> Tensor:
 
 def _t5_config(state: Mapping[str, Tensor], config: Mapping) -> T5Config:
     if "d_model" in config:
-        made = T5Config.from_dict(dict(config))
-        made.vocab_size = min(len(state["lm_head.weight"]), _VOCABULARY)
-        return made
+        hf_config = T5Config.from_dict(dict(config))
+        hf_config.vocab_size = min(len(state["lm_head.weight"]), _VOCABULARY)
+        return hf_config
     attention = "encoder.block.0.layer.0.SelfAttention."
     buckets, heads = state[f"{attention}relative_attention_bias.weight"].shape
     width = state[f"{attention}q.weight"].shape
@@ -163,7 +166,7 @@ def _vision_config(state: Mapping[str, Tensor], layer: int) -> CLIPVisionConfig:
     """The tower up to hidden state number `layer`, which is counted from the end."""
     model = f"{_TOWER}vision_model."
     width, _, patch, _ = state[_PATCHES].shape
-    places = len(state[f"{model}embeddings.position_embedding.weight"]) - 1
+    patches = len(state[f"{model}embeddings.position_embedding.weight"]) - 1
     depth = layers(state, f"{model}encoder.layers.")
     return CLIPVisionConfig(
         hidden_size=width,
@@ -171,7 +174,7 @@ def _vision_config(state: Mapping[str, Tensor], layer: int) -> CLIPVisionConfig:
         num_hidden_layers=range(depth + 1)[layer],
         num_attention_heads=max(width // 64, 1),
         patch_size=patch,
-        image_size=round(places**0.5) * patch,
+        image_size=round(patches**0.5) * patch,
         hidden_act="quick_gelu",
     )
 
@@ -183,13 +186,14 @@ def _published(name: str) -> str:
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     prefixes = {f"{_TOWER}vision_model.": "vision.", _PROJECTOR: "projector."}
-    made: dict[str, Tensor] = {}
+    ours: dict[str, Tensor] = {}
     for name, tensor in state.items():
         prefix = next((p for p in prefixes if name.startswith(p)), "")
         renamed = prefixes.get(prefix, "t5.") + name[len(prefix) :]
         words = renamed.endswith(("shared.weight", "embed_tokens.weight", "lm_head.weight"))
-        made[renamed] = tensor[:_VOCABULARY] if words else tensor
-    shared = made.setdefault("t5.shared.weight", made.get("t5.encoder.embed_tokens.weight"))
+        ours[renamed] = tensor[:_VOCABULARY] if words else tensor
+    if "t5.shared.weight" not in ours and "t5.encoder.embed_tokens.weight" in ours:
+        ours["t5.shared.weight"] = ours["t5.encoder.embed_tokens.weight"]
     for stack in ("encoder", "decoder"):
-        made[f"t5.{stack}.embed_tokens.weight"] = shared
-    return made
+        ours[f"t5.{stack}.embed_tokens.weight"] = ours["t5.shared.weight"]
+    return ours

@@ -76,7 +76,7 @@ def judge():
 
 def pictures(history: History) -> tuple[torch.Tensor, torch.Tensor]:
     """(2, 3, H, W) in [0, 1] each: KSampler's pictures, and those that were found."""
-    return history.film.images[0].float() / 255, history.best_image.float().cpu()
+    return history.film.images[0].float() / 255, history.best.image.float().cpu()
 
 
 def reward_of(name: str, **inputs):
@@ -86,7 +86,7 @@ def reward_of(name: str, **inputs):
 
 
 def gain(history: History) -> torch.Tensor:
-    return history.best_reward - history.records[0].reward
+    return history.best.reward - history.records[0].reward
 
 
 def test_text_similarity_brings_what_the_text_says(align, reward_model, judge):
@@ -110,7 +110,7 @@ def test_image_similarity_comes_close_to_a_reference(align, plain, reward_model,
     reward = reward_of("ImageSimilarity", encoder=reward_model, reference=reference)
     history = align("a cat", 5, reward)
     assert (gain(history) > 0.01).all()
-    assert history.best_reward.max() > 0.95
+    assert history.best.reward.max() > 0.95
     before, after = (judge.backgrounds(p)[:, BACKGROUNDS.index("black")] for p in pictures(history))
     assert before.exp().max() < 0.01
     assert after.exp().max() > 0.9

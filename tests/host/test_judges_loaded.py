@@ -79,7 +79,7 @@ def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     assert network.patcher in [loaded.model for loaded in management.current_loaded_models]
     (term,) = terms.values()
     seen = seen.clone().requires_grad_()
-    term.score(seen).sum().backward()
+    term.function(seen).sum().backward()
     assert seen.grad.abs().sum() > 0
 
 
@@ -125,5 +125,5 @@ def test_lrm_climbs_in_the_sampler_and_sees_the_latent_as_the_unet_made_it(forma
         )  # fmt: skip
     out, history = made.result[0]["samples"].clone(), made.result[1]
     scores = reward(out * model.model.latent_format.scale_factor)
-    torch.testing.assert_close(scores, history.best_reward, rtol=1e-3, atol=1e-3)
-    assert (history.best_reward > history.records[0].reward + 0.01).all()
+    torch.testing.assert_close(scores, history.best.reward, rtol=1e-3, atol=1e-3)
+    assert (history.best.reward > history.records[0].reward + 0.01).all()

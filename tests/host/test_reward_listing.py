@@ -232,7 +232,9 @@ def test_refreshing_shows_new_files(reward_folder):
 def test_each_node_has_a_help_page_that_names_its_inputs(node, pack):
     page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
     made = node.GET_SCHEMA()
-    assert page.startswith(f"# {made.display_name}\n\n{made.description}\n")
+    described = " ".join(node.__doc__.split())
+    assert page.startswith(f"# {made.display_name}\n\n{described}\n")
+    assert made.description.startswith(described)
     for given in made.inputs:
         assert f"| `{given.id}` |" in page and f"| {given.tooltip} |" in page
     assert f"`{made.outputs[0].display_name}`: " in page

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.fields import Model, fields_of
-from ComfyUI_DNO.dno.objective import Weighted, of_latent
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes.host.judges import reward_models
 from ComfyUI_DNO.nodes.host.judges.reward_models import PRECISIONS, bring_in, networks_in
 from ComfyUI_DNO.nodes.reward_models import DNOLoadRewardModel
@@ -98,7 +98,7 @@ def test_every_learned_reward_scores_and_has_a_gradient_in_bf16(cls):
             copies[name] = copy.deepcopy(tiny_model(metadata.kinds[0].title, torch.float32))
             reward_models._cast(copies[name], torch.bfloat16, name)
     reward = build(cls, **copies)
-    seen = torch.rand(2, 4, 16, 16) if of_latent(reward) else picture(2).float()
+    seen = torch.rand(2, 4, 16, 16) if reward.space == "latent" else picture(2).float()
     seen.requires_grad_()
     score = reward(seen)
     score.sum().backward()
@@ -116,7 +116,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
         networks.append(load(f"{name}.safetensors"))
     patchers = [network.patcher for network in networks]
     before = [{n: t.clone() for n, t in tensors(network).items()} for network in networks]
-    scores = [text_similarity(n)["CLIP text similarity"].score(picture(1)) for n in networks]
+    scores = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
     for _ in range(2):
         management.load_models_gpu(patchers)
         assert sorted(map(id, loaded())) == sorted(map(id, patchers))
@@ -129,7 +129,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
             assert now.keys() == then.keys()
             assert all(torch.equal(now[name], then[name]) for name in then)
             assert {t.device for t in now.values()} == {network.patcher.offload_device}
-    again = [text_similarity(n)["CLIP text similarity"].score(picture(1)) for n in networks]
+    again = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
     assert torch.equal(torch.cat(again), torch.cat(scores))
 
 
@@ -181,14 +181,13 @@ def test_networks_are_found_wherever_they_are_held(clip):
 
 
 @dataclasses.dataclass(eq=False)
-class Watched:
+class Watched(Reward):
     """A reward, and what the tensors of its network were while it scored."""
 
     reward: object
     network: torch.nn.Module
     then: Callable[[int], None] = lambda calls: None
     seen: list = dataclasses.field(default_factory=list)
-    differentiable = True
 
     def __call__(self, image):
         now = tensors(self.network).values()
@@ -245,7 +244,7 @@ def test_weights_are_ordinary_in_a_run_and_themselves_after_it(clip, end, infere
     if inference:
         make_inference_tensors(clip)
     before = tensors(clip)
-    watched = Watched(term.score, clip, ENDS[end] or (lambda calls: None))
+    watched = Watched(term.function, clip, ENDS[end] or (lambda calls: None))
     if end == "interrupted":
         with pytest.raises(management.InterruptProcessingException):
             sample(watched)
@@ -265,12 +264,12 @@ def test_weights_are_ordinary_in_a_run_and_themselves_after_it(clip, end, infere
 
 def test_a_file_becomes_a_reward_that_the_sampler_climbs(clip):
     (term,) = text_similarity(clip).values()
-    history = sample(term.score, iterations=5)[1]
-    assert (history.best_reward > history.records[0].reward + 1e-3).all()
+    history = sample(term.function, iterations=5)[1]
+    assert (history.best.reward > history.records[0].reward + 1e-3).all()
 
 
 def test_an_unloaded_network_is_loaded_for_the_run(clip):
-    watched = Watched(text_similarity(clip)["CLIP text similarity"].score, clip)
+    watched = Watched(text_similarity(clip)["CLIP text similarity"].function, clip)
     management.unload_all_models()
     sample(watched, iterations=1)
     assert set(watched.seen) == {(True, True)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.model_management as management
 import comfy.samplers
 import numpy as np
@@ -9,9 +11,9 @@ import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 
-from ComfyUI_DNO.dno.ascent import NonFiniteError
+from ComfyUI_DNO.dno.checks import NonFiniteError
 from ComfyUI_DNO.dno.estimate import Estimated
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed, Trials
 from ComfyUI_DNO.nodes.drawing.canvas import number
 from ComfyUI_DNO.nodes.drawing.sheet import Tile, reduced, sheet
@@ -47,7 +49,7 @@ ONE = {"samples": torch.zeros(1, 4, 8, 8)}
 INTERRUPT = management.InterruptProcessingException
 
 
-class Count:
+class Count(Reward):
     """Without a gradient: how many pixels are lighter than mid-grey on the left, in hundreds."""
 
     differentiable = False
@@ -58,13 +60,23 @@ class Count:
         return (left > 0.5).float().sum((1, 2, 3)) / 100
 
 
-class LatentSum:
+class LatentSum(Reward):
     """Scores the sample in the model's own space."""
 
-    differentiable, space = True, "latent"
+    space = "latent"
 
     def __call__(self, latent):
         return latent.sum((1, 2, 3))
+
+
+class Broken(Reward):
+    """Gives what a function gives."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __call__(self, image):
+        return self.rule(image)
 
 
 COUNT = {"count": Weighted(1.0, Count())}
@@ -87,7 +99,7 @@ def by_hand(parts, latent, seeds, reward=REWARD, seed=5, **changes):
     for each in samples:
         with torch.inference_mode():
             image = to_image(parts[1].decode(each))
-        rewards.append(sum(term.weight * term.score(image) for term in reward.values()))
+        rewards.append(sum(term.weight * term.function(image) for term in reward.values()))
     return samples, torch.stack(rewards)
 
 
@@ -188,10 +200,13 @@ BAD = {
     "channels": (dict(latent={"samples": torch.ones(1, 16, 8, 8)}), "16 channels and the model"),
     "frames": (dict(latent={"samples": torch.zeros(1, 4, 3, 8, 8)}), "3 frames"),
     "NaN": (
-        dict(reward={"log": Weighted(1.0, lambda image: image.mean((1, 2, 3)) * float("nan"))}),
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: image.mean((1, 2, 3)) * math.nan))}),
         "^The reward 'log' gave nan for picture 0 of seed 5.$",
     ),
-    "fails": (dict(reward={"log": Weighted(1.0, lambda image: [][0])}), "^The reward 'log' failed"),
+    "fails": (
+        dict(reward={"log": Weighted(1.0, Broken(lambda image: [][0]))}),
+        "^The reward 'log' failed: list index out of range",
+    ),
 }
 
 
@@ -202,6 +217,53 @@ def test_bad_inputs_get_a_sentence(parts, inputs, sentence):
         best_seed(parts, **inputs)
     assert "\n" not in str(caught.value)
     assert_untouched(parts, before)
+
+
+class Blind(Reward):
+    """Scores every picture alike, those of NaN included."""
+
+    differentiable = False
+
+    def __call__(self, image):
+        return torch.ones(len(image))
+
+
+def overflowing(parts, monkeypatch, target, attribute, calls):
+    """These calls of `target.attribute`, counted from 0, give NaN."""
+    count, original = iter(range(999)), getattr(target, attribute)
+
+    def call(*arguments, **keywords):
+        lost = next(count) in calls
+        made = original(*arguments, **keywords)
+        return made * float("nan") if lost else made
+
+    monkeypatch.setattr(target, attribute, call)
+
+
+@pytest.mark.parametrize("lost", [{0}, {1}, {2, 3}])
+def test_a_seed_whose_picture_is_not_finite_is_never_the_best(parts, monkeypatch, caplog, lost):
+    plain = best_seed(parts)
+    overflowing(parts, monkeypatch, parts[1].first_stage_model, "decode", lost)
+    handed, best, text, scores, *_ = best_seed(parts)
+    assert {place for place, score in enumerate(scores) if score != score} == lost
+    left = {place: plain[3][place] for place in range(4) if place not in lost}
+    assert best == 5 + max(left, key=left.get)
+    assert torch.equal(handed["samples"], ksampler(parts, ONE, best))
+    said = f"Seed {5 + max(lost)}: the decoded picture is not finite"
+    assert text.splitlines()[-1].startswith(said) and "VAE" in text and said in caplog.text
+
+
+def test_an_overflow_is_told_with_what_overflowed(parts, monkeypatch):
+    blind = {"blind": Weighted(1.0, Blind())}
+    overflowing(parts, monkeypatch, parts[1].first_stage_model, "decode", range(99))
+    monkeypatch.setattr(parts[1], "vae_dtype", torch.float16)
+    decode = parts[1].first_stage_model.decode
+    monkeypatch.setattr(parts[1].first_stage_model, "decode", lambda z, **k: decode(z.float(), **k))
+    with pytest.raises(ValueError, match="^Seed 8: .* The VAE overflowed in float16: .*--fp32-vae"):
+        best_seed(parts, reward=blind)
+    overflowing(parts, monkeypatch, parts[0].model, "apply_model", range(99))
+    with pytest.raises(ValueError, match="^Seed 8: the model's latent is not finite"):
+        best_seed(parts, reward=blind)
 
 
 def test_a_thousand_seeds_keep_only_the_pictures_that_are_shown(parts):
@@ -238,7 +300,7 @@ NAMES = ["euler", "euler_ancestral", "dpmpp_sde", "ddim", "uni_pc", "dpm_adaptiv
 def test_the_climb_starts_at_the_best_seeds_picture(parts, name, latent, memory):
     handed, best, *_ = best_seed(parts, latent, sampler_name=name)
     options = Options(best_of=4, memory=memory)
-    out, history, noise, _ = climb(
+    out, history, noise, *_ = climb(
         parts, latent, iterations=0, sampler_name=name, options=options
     ).result
     assert torch.equal(out["samples"], handed["samples"])
@@ -285,7 +347,7 @@ def test_ddim_with_a_mask_shares_one_seed(parts):
     samples, rewards = by_hand(parts, latent, 4, seed=6, **inputs)
     best = int(rewards.mean(1).argmax())
     assert best > 0
-    out, history, noise, _ = climb(
+    out, history, noise, *_ = climb(
         parts, latent, iterations=0, seed=6, options=Options(best_of=4), **inputs
     ).result
     assert torch.equal(out["samples"], samples[best]) and noise.seed == 6 + best
@@ -295,7 +357,7 @@ def test_the_climb_goes_on_from_there(parts):
     plain = climb(parts, ONE, iterations=3)
     better = climb(parts, ONE, iterations=3, options=Options(best_of=6))[1]
     assert better.records[0].reward > plain[1].records[0].reward
-    assert better.best_reward > better.records[0].reward + 1e-4
+    assert better.best.reward > better.records[0].reward + 1e-4
     one = climb(parts, ONE, iterations=3, options=Options(best_of=1))
     assert one[1].start == "" and one[1].seconds_before == 0
     assert torch.equal(one[0]["samples"], plain[0]["samples"])
@@ -303,12 +365,11 @@ def test_the_climb_goes_on_from_there(parts):
 
 def test_the_noise_and_sampler_outputs_replay_it(parts):
     model, _, positive, negative = parts
-    latent, history, noise, sampler = climb(parts, options=Options(best_of=3)).result
+    latent, history, noise, sampler, sigmas = climb(parts, options=Options(best_of=3)).result
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, negative)
         guider.set_cfg(INPUTS["cfg"])
-        sigmas = tiny.sigmas(model, INPUTS["sampler_name"], INPUTS["steps"])
         out = SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, LATENTS["empty"])[0]
     assert torch.equal(out["samples"], latent["samples"])
 
@@ -330,7 +391,7 @@ def test_the_custom_form_starts_from_the_best_too(parts, seed):
             Noise_RandomNoise(seed), guider, aligned, sigmas, LATENTS["empty"]
         )[0]
     assert torch.equal(out["samples"], expected[0]["samples"])
-    assert aligned.history.start == expected[1].start
+    assert aligned.climbed.history.start == expected[1].start
 
 
 def test_the_text_counts_candidates_and_the_time_is_counted(parts, monkeypatch):
@@ -387,9 +448,10 @@ def test_a_given_noise_without_a_seed_is_the_first_candidate(parts):
         comfy.samplers.sampler_object("euler"), parts[1], {"tilt": Weighted(1.0, Tilt())}, 0, 0.05,
         options=Options(best_of=2),
     )[0]  # fmt: skip
-    noise = torch.zeros(1, 4, 8, 8)
+    noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    latent = torch.zeros_like(noise)
     with torch.inference_mode():
         tiny.guider(parts[0]).sample(
-            noise, noise, aligned, tiny.sigmas(parts[0], "euler", 2), disable_pbar=True
+            noise, latent, aligned, tiny.sigmas(parts[0], "euler", 2), disable_pbar=True
         )
-    assert aligned.history.start in ("the best of 2 seeds, 0", "the best of 2 seeds, 1")
+    assert aligned.climbed.history.start in ("the best of 2 seeds, 0", "the best of 2 seeds, 1")

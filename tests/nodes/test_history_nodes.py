@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ComfyUI_DNO.dno.history import Film
-from ComfyUI_DNO.dno.objective import TermError, Weighted
+from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed
 from ComfyUI_DNO.nodes.history import DNOHistoryFrames, DNOHistoryPlot, chosen, numbers, summary
 from ComfyUI_DNO.nodes.options import NODES as OPTIONS
@@ -107,7 +107,7 @@ def test_the_text_says_what_was_reached_and_why_it_stopped():
 
 def test_the_text_of_a_batch_gives_means_and_the_range_of_the_best():
     history = climb(10, batch=2)
-    history.best_step[1] = 10
+    history.best.step[1] = 10
     assert summary(history).startswith(
         "Mean reward of 2 images -0.45 → -0.21, best at iteration 8 to 10 of 10, P(z) 0.8 → 0.399, "
     )
@@ -193,7 +193,7 @@ def test_one_picture_needs_no_star_and_alpha_is_ignored():
 
 
 @dataclasses.dataclass(frozen=True)
-class Rule:
+class Rule(Reward):
     """A reward without a gradient, scoring by a plain function of the picture."""
 
     rule: object
@@ -243,6 +243,19 @@ def test_what_goes_wrong_is_told_in_a_sentence():
             execute(DNOScoreImages, image=image, reward=wrong)
     with pytest.raises(ValueError, match="^The image input is empty"):
         execute(DNOScoreImages, image=image[:0], reward=REWARD)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_picture_that_is_not_finite_is_never_the_best(number):
+    image = levels(0.1, 0.2, 0.9)
+    image[0] = number
+    blind = {"blind": Weighted(1.0, Rule(lambda image: 9 - image.nan_to_num(-9).mean((1, 2, 3))))}
+    outputs, _ = execute(DNOScoreImages, image=image, reward=blind)
+    (text,), (index,), (best,), (picture,), scores = outputs
+    assert index == 1 and best == scores[1] and torch.equal(picture, image[1:2])
+    assert math.isnan(scores[0]) and text.splitlines()[-1].startswith("Picture 0 of the image")
+    with pytest.raises(ValueError, match="^Picture 0 of the image input: .* VAE overflowed"):
+        execute(DNOScoreImages, image=image[:1], reward=blind)
 
 
 def test_an_interrupt_inside_a_reward_stays_one():

@@ -52,7 +52,7 @@ def test_the_dot_lies_on_the_line_at_the_best_iteration(monkeypatch):
     picture = plot.plot(history, WIDTH, HEIGHT)
     frame = chart.Frame(Canvas(WIDTH, HEIGHT), steps, [panel, plot.health_panel(history)])
     ((x, y),) = dots
-    assert history.best_step.tolist() == [18]
+    assert history.best.step.tolist() == [18]
     assert x == pytest.approx(frame.x(18))
     assert np.asarray(picture)[round(y), round(x)].tolist() == list(ImageColor.getrgb(plot.REWARD))
 

@@ -197,6 +197,28 @@ def test_what_goes_wrong_is_told_in_a_sentence():
         rank(image, fail(management.InterruptProcessingException()))
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_picture_that_is_not_finite_comes_last_and_is_told(number, place):
+    """Under a reward that cannot see it and would score it best."""
+    blind = {"blind": Weighted(1.0, Rule(lambda image: 9 - image.nan_to_num(-9).mean((1, 2, 3))))}
+    image = levels(0.2, 0.9, 0.5)
+    image[place, 2, 3, 1] = number
+    images, index, best, text, scores, _, ui = rank(image, blind)
+    left = [other for other in (0, 2, 1) if other != place]
+    assert torch.equal(images[:2], image[left]) and index == left[0] and math.isfinite(best)
+    assert scores[0] > scores[1] and math.isnan(scores[2])
+    assert text.splitlines()[3].split() == [str(place), "|", "nan", "|", "nan"]
+    assert text.splitlines()[4].startswith(f"Picture {place} of the image input: the decoded")
+    assert "--fp32-vae" in text and ui["text"] == [text]
+
+
+def test_pictures_that_are_all_not_finite_are_refused():
+    with pytest.raises(ValueError, match="^Pictures 0, 1 of the image input: .* VAE") as caught:
+        rank(torch.full((2, 6, 8, 3), math.nan))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_server_ranks_and_shows_the_sheet(server):
     grey = {"width": 16, "height": 16, "batch_size": 1}
     rank = {"image": ["3", 0], "reward": ["4", 0], "keep": 0}

@@ -9,17 +9,18 @@ import pytest
 import torch
 from comfy_api.latest import io
 
+from ComfyUI_DNO.dno.declared import Declared
 from ComfyUI_DNO.dno.fields import (
     Choice,
     Colour,
+    Hidden,
     Image,
     Mask,
     Range,
     Switch,
-    check_fields,
     fields_of,
 )
-from ComfyUI_DNO.dno.objective import Weighted, of_latent
+from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
 from ComfyUI_DNO.regularizers import REGULARIZERS
 from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
@@ -60,8 +61,8 @@ def test_every_node_says_what_it_is(node):
     info = node.GET_NODE_INFO_V1()
     assert info["name"] == node.__name__
     assert info["name"].isascii() and info["name"].startswith("DNO")
-    assert info["category"] in ("sampling/DNO/rewards", "sampling/DNO/regularizers")
-    assert info["description"].endswith(".")
+    assert info["category"].startswith(("sampling/DNO/rewards/", "sampling/DNO/regularizers"))
+    assert ". (" in info["description"] or "search_aliases" in info
     assert info["output"] in (["DNO_REWARD"], ["DNO_REGULARIZER"])
     assert all(info["output_tooltips"])
     for group in info["input"].values():
@@ -70,6 +71,22 @@ def test_every_node_says_what_it_is(node):
             if "min" in options:
                 assert options["min"] <= options["default"] <= options["max"], name
                 assert options["step"] > 0
+
+
+@pytest.mark.parametrize(
+    "word, name",
+    [
+        ("darker", "Darkness"), ("brighter", "Brightness"), ("prettier", "Aesthetic"),
+        ("beautiful", "Aesthetic"), ("quality", "PickScore"), ("grayscale", "BlackAndWhite"),
+        ("seamless", "Tiling"), ("tile", "Tiling"), ("symmetric", "Symmetry"),
+        ("face", "ImageSimilarity"), ("prompt adherence", "CLIPTextSimilarity"),
+        ("preference", "HPSv2"), ("style", "StyleSimilarity"), ("small file", "FileSize"),
+    ],
+)  # fmt: skip
+def test_everyday_words_find_a_reward(word, name):
+    node = next(node for node in NODES if node.__name__ == f"DNO{name}Reward")
+    made = node.GET_SCHEMA()
+    assert word in getattr(made, "search_aliases", made.description)
 
 
 def test_node_ids_are_unique():
@@ -82,8 +99,8 @@ def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
     made = node.GET_SCHEMA()
     assert made.node_id == f"DNO{cls.__name__}{kind}"
     assert made.display_name.replace(" ", "") == cls.__name__ + kind
-    assert made.category == f"sampling/DNO/{kind.lower()}s"
-    assert made.description == " ".join(inspect.getdoc(cls).split("\n\n")[0].split())
+    assert made.category == f"sampling/DNO/{kind.lower()}s" + f"/{cls.group}" * bool(cls.group)
+    assert made.description.startswith(" ".join(inspect.getdoc(cls).split("\n\n")[0].split()))
     own = [*fields_of(cls)]
     inputs = ["reward", *own] if cls in MODIFIERS else [*own, "weight"]
     assert [given.id for given in made.inputs] == inputs
@@ -103,7 +120,7 @@ def test_executing_a_node_gives_one_named_weighted_term(node, cls):
         assert name == build(cls).label.format("darkness") != "darkness"
     else:
         assert name == bridge.term_name(cls)
-        assert isinstance(term.score, cls)
+        assert isinstance(term.function, cls)
 
 
 @every_pair
@@ -115,12 +132,12 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
         }
         (terms,) = node.execute(**values).result
     (term,) = terms.values()
-    if cls not in REGULARIZERS and term.score.differentiable:
+    if cls not in REGULARIZERS and term.function.differentiable:
         image = picture(dtype=torch.float64)  # no conversion hides the reference
-        if of_latent(term.score):
+        if term.function.space == "latent":
             image = torch.cat([image, image[:, :1]], 1)
         image.requires_grad_()
-        term.score(image).sum().backward()
+        term.function(image).sum().backward()
         assert image.grad.abs().sum() > 0
 
 
@@ -134,7 +151,7 @@ def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Everything:
+class Everything(Reward):
     """One field of each kind."""
 
     image: Annotated[torch.Tensor, Image(help="a picture")]
@@ -144,7 +161,9 @@ class Everything:
     on: Annotated[bool, Switch(help="a switch")] = True
     tint: Annotated[str, Colour(help="a colour")] = "#123456"
     area: Annotated[torch.Tensor | None, Mask(help="a mask")] = None
-    differentiable = True
+
+    def __call__(self, image):
+        return image.mean((1, 2, 3))
 
 
 def test_each_kind_of_field_becomes_its_widget_or_socket():
@@ -162,11 +181,28 @@ def test_each_kind_of_field_becomes_its_widget_or_socket():
     assert required["tint"][0] == "STRING"
 
 
+@dataclasses.dataclass(frozen=True)
+class Grown(Declared):
+    """Has more fields than it had."""
+
+    old: Annotated[float, Range(0, 1, step=0.1, help="was there")] = 0.5
+    new: Annotated[int, Range(0, 9, 1, "came later", optional=True, advanced=True)] = 3
+    inner: Annotated[object, Hidden()] = "set by code"
+
+
+def test_a_field_may_be_newer_than_saved_workflows_or_hidden():
+    node = bridge.plain_node(Grown, "Thing", schema.OptionsSocket)
+    inputs = node.GET_NODE_INFO_V1()["input"]
+    assert list(inputs["required"]) == ["old"] and list(inputs["optional"]) == ["new"]
+    assert inputs["optional"]["new"][1]["default"] == 3
+    assert node.execute(old=0.5).result == (Grown(),)
+
+
 def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
     with torch.inference_mode():
         image, area = torch.rand(2, 5, 7, 4), torch.rand(5, 7)
         (terms,) = bridge.reward_node(Everything).execute(weight=1.0, image=image, area=area).result
-    score = terms["everything"].score
+    score = terms["everything"].function
     assert score.image.shape == (2, 3, 5, 7)
     assert torch.equal(score.image[1, 2], image[1, :, :, 2])
     assert score.area.shape == (1, 5, 7)
@@ -184,10 +220,10 @@ def test_the_layout_of_images_goes_there_and_back():
 
 
 def test_names_are_split_into_words():
-    size = type("JPEGSize", (), {})
-    assert bridge.words(type("BlackAndWhite", (), {})) == "Black And White"
+    size = type("JPEGSize", (Declared,), {})
+    assert bridge.words(type("BlackAndWhite", (Declared,), {})) == "Black And White"
     assert (bridge.words(size), bridge.term_name(size)) == ("JPEG Size", "JPEG size")
-    named = type("PickScore", (), {"title": "PickScore"})
+    named = type("PickScore", (Declared,), {"title": "PickScore"})
     assert (bridge.words(named), bridge.term_name(named)) == ("PickScore", "PickScore")
 
 
@@ -209,7 +245,8 @@ def test_an_empty_or_broken_picture_is_explained(value):
     checked = dataclasses.make_dataclass(
         "Checked",
         [("image", Annotated[torch.Tensor, Image(help="x")])],
-        namespace={"__post_init__": check_fields, "__doc__": "Checks."},
+        bases=(Declared,),
+        namespace={"__doc__": "Checks."},
         frozen=True,
     )
     with pytest.raises(ValueError, match="^Checked: image (has shape|contains NaN)"):

@@ -1,14 +1,23 @@
 """Probability against the paper's formulas in numpy, and what P(z) says about known noise."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from ComfyUI_DNO.dno.noise import Noise
+from ComfyUI_DNO.dno.sharing import sharing
 from ComfyUI_DNO.regularizers import Probability
-from ComfyUI_DNO.regularizers._shuffle import _pairs, _shuffles, moments, shuffled_moments
+from ComfyUI_DNO.regularizers._shuffle import (
+    _pairs,
+    _ShuffledMoments,
+    _shuffles,
+    _there,
+    moments,
+    shuffled_moments,
+)
 
 from ..support.examples import gaussian, gradients
 
@@ -91,6 +100,43 @@ def test_moments_have_the_gradient_of_a_plain_gather():
         torch.testing.assert_close(mine, theirs)
     mine = torch.autograd.grad(found, rows, weights)
     torch.testing.assert_close(mine, torch.autograd.grad(plain, rows, weights))
+
+
+@pytest.mark.parametrize("climb", [True, False])
+def test_score_and_indicator_share_one_computation(monkeypatch, climb):
+    counted, forward = [], _ShuffledMoments.forward
+
+    def count(*arguments):
+        counted.append(1)
+        return forward(*arguments)
+
+    noise = gaussian(2, 4, 8, 8, scale=1.2)
+    apart = Probability()(noise), Probability().indicator(noise)
+    slope = gradients(Probability(), noise)
+    monkeypatch.setattr(_ShuffledMoments, "forward", count)
+    with sharing(), torch.set_grad_enabled(climb):
+        score = Probability(form="paper")(noise) / math.sqrt(64)
+        indicator = Probability().indicator(noise)
+        assert len(counted) == 1
+        Probability().indicator(gaussian(2, 4, 8, 8, scale=1.2))
+        Probability(permutations=7).indicator(noise)
+        assert len(counted) == 3
+    torch.testing.assert_close((score, indicator), apart)
+    assert not indicator.requires_grad
+    if climb:
+        assert torch.equal(torch.autograd.grad(score.sum(), noise.leaves())[0], slope[0])
+
+
+def test_shuffles_are_moved_once_for_a_noise_and_go_with_it():
+    noise, device = gaussian(1, 4, 8, 8), torch.device("meta")
+    first = _there((noise, device, 256, 11), 0)
+    assert first.device == device and _there((noise, device, 256, 11), 0) is first
+    assert _there((noise, device, 256, 11), 1) is not first
+    assert _there((gaussian(1, 4, 8, 8), device, 256, 11), 0) is not first
+    gone = weakref.ref(first)
+    del noise, first
+    assert gone() is None
+    assert _there((None, torch.device("cpu"), 256, 11), 0) is _shuffles(256, 11)[0]
 
 
 def test_inside_the_typical_set_score_and_gradient_are_exactly_zero():

@@ -19,7 +19,22 @@ def readme_example(pack):
     return text.split("```python\n")[1].split("```")[0]
 
 
-def test_a_reward_added_to_a_pack_becomes_a_node(pack, tmp_path):
+@pytest.fixture
+def loaded():
+    """From the folder of a copy of the pack to its module of reward nodes, and forgets it after."""
+    copy = types.ModuleType("ComfyUI_DNO_copy")
+    sys.modules[copy.__name__] = copy
+
+    def load(folder):
+        copy.__path__ = [str(folder)]
+        return importlib.import_module("ComfyUI_DNO_copy.nodes.rewards")
+
+    yield load
+    for name in [name for name in sys.modules if name.startswith(copy.__name__)]:
+        del sys.modules[name]
+
+
+def test_a_reward_added_to_a_pack_becomes_a_node(pack, loaded, tmp_path):
     """The README's example, in a copy of the pack: a file and a name in the list, nothing else."""
     root = Path(pack.__file__).parent
     for folder in ("dno", "rewards", "regularizers", "nodes"):
@@ -34,23 +49,17 @@ def test_a_reward_added_to_a_pack_becomes_a_node(pack, tmp_path):
         .replace("REWARDS = (", "REWARDS = (\n    Redness,"),
         "utf-8",
     )
-    copy = types.ModuleType("ComfyUI_DNO_copy")
-    copy.__path__ = [str(tmp_path)]
-    sys.modules[copy.__name__] = copy
-    try:
-        nodes = importlib.import_module("ComfyUI_DNO_copy.nodes.rewards").NODES
-    finally:
-        for name in [name for name in sys.modules if name.startswith(copy.__name__)]:
-            del sys.modules[name]
+    nodes = loaded(tmp_path).NODES
     redness = next(node for node in nodes if node.__name__ == "DNORednessReward")
     assert len(nodes) == len(rewards.NODES) + 1
     made = redness.GET_NODE_INFO_V1()
     assert made["display_name"] == "Redness Reward"
-    assert made["description"] == "Makes the picture red."
+    assert made["description"].startswith("Makes the picture red.")
+    assert made["category"] == "sampling/DNO/rewards/tone and colour"
     assert list(made["input"]["required"]) == ["strength", "weight"]
     (terms,) = redness.execute(strength=2.0, weight=1.0).result
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert terms["redness"].score(red).tolist() == [2.0]
+    assert terms["redness"].function(red).tolist() == [2.0]
     with pytest.raises(ValueError, match="Redness: strength is 11"):
         redness.execute(strength=11.0, weight=1.0)
 

@@ -4,6 +4,7 @@ Each original is built at small width with random weights, written in the layout
 weights are published, and read by our loader; scores agree to 1e-4, gradients to 1e-3 of theirs.
 """
 
+import copy
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,6 +19,7 @@ from ComfyUI_DNO.rewards import CLIPTextSimilarity, HPSv2, PickScore, models
 from ComfyUI_DNO.rewards.models.clip import CLIP, CLIPVision, config_of
 from ComfyUI_DNO.rewards.models.files import Stored, read
 from ComfyUI_DNO.rewards.models.preprocess import CLIP_MEAN, CLIP_STD
+from ComfyUI_DNO.rewards.models.words import repaired
 
 from ..support.examples import picture
 from ..support.originals import harsh, hpsv2_module, original, pil
@@ -31,6 +33,7 @@ PROMPTS = [
     "Café — naïve  “quotes”\nand a new line",
     "don't you think it's 3:45 o'clock?",
     "fox " * 100,
+    "a sign that says “it’s ‘open’” … ﬁne &amp; ｆｒｅｅ",
 ]
 SIZES = [(224, 224), (256, 192), (100, 313), (40, 40)]
 every_size = pytest.mark.parametrize("size", SIZES)
@@ -99,13 +102,27 @@ def test_a_folder_with_its_config_is_the_same(pretrained, loaded, tmp_path):
     assert torch.equal(network.text_embed(PROMPTS), loaded.text_embed(PROMPTS))
 
 
+def as_before(network):
+    """A copy whose features are tensors, as imscore expects them and transformers 4 gave them."""
+    network = copy.deepcopy(network)
+    for name in ("get_text_features", "get_image_features"):
+        method = getattr(network, name)
+
+        def features(*args, method=method, **inputs):
+            found = method(*args, **inputs)
+            return getattr(found, "pooler_output", found)
+
+        setattr(network, name, features)
+    return network
+
+
 @every_size
 def test_pick_score_is_imscore_s(pretrained, loaded, size):
     package = original("imscore.pickscore.model")
     processor = CLIPProcessor(CLIPImageProcessor(), clip_tokenizer())
     with (
         patch.object(package.AutoProcessor, "from_pretrained", lambda name: processor),
-        patch.object(package.CLIPModel, "from_pretrained", lambda name: pretrained),
+        patch.object(package.CLIPModel, "from_pretrained", lambda name: as_before(pretrained)),
     ):
         theirs = package.PickScorer()
     network = models.build(
@@ -186,10 +203,20 @@ def test_prompts_are_the_same_tokens_as_open_clip_s():
     theirs = original("open_clip").tokenize(PROMPTS)
     network = CLIP(original_clip(layers=1))
     network.tokenizer = clip_tokenizer()
-    ours, end = network.tokens(PROMPTS), 49407
+    ours, end = network.tokenize(PROMPTS), 49407
     for mine, yours in zip(ours, theirs, strict=True):
         length = int((yours == end).nonzero()[0]) + 1  # beyond it they pad differently
         assert mine[:length].tolist() == yours[:length].tolist()
+
+
+def test_letters_are_repaired_as_open_clip_repairs_them():
+    cleaned = original("open_clip.tokenizer").basic_clean
+    places = (range(0x20, 0x7F), range(0xA0, 0x3200), range(0xFB00, 0xFB07), range(0xFE00, 0x10000))
+    letters = [f"a {chr(code)}b" for part in places for code in part]
+    assert len(letters) > 12000
+    marked = ["a\u0301 e", "&lt;b&gt; &amp;amp; x", "<b>&eacute;</b>", "line\r\nbreak", "😀"]
+    for text in letters + marked:
+        assert repaired(text).split() == cleaned(text).split()
 
 
 @pytest.fixture(scope="module")

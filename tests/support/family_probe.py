@@ -23,16 +23,22 @@ class Probe(comfy.samplers.Sampler):
 
     steps:    step sizes of central differences.
     level:    at which every evaluation runs; whole calls are computed again by default.
+    memory:   what the user chose instead, with so many bytes free.
     latent:   what was rendered.
     gradient: one tensor per noise tensor.
     errors:   per step size, |central difference - <gradient, direction>| / |gradient|.
     """
 
     def __init__(
-        self, name: str = "euler", steps: tuple[float, ...] = (), level: Level | None = None
+        self,
+        name: str = "euler",
+        steps: tuple[float, ...] = (),
+        level: Level | None = None,
+        memory: str = "call",
+        free: int = 2**40,
     ):
         self.inner, self.steps = comfy.samplers.sampler_object(name), steps
-        self.level = level
+        self.level, self.memory, self.free = level, memory, free
 
     def sample(
         self,
@@ -56,6 +62,7 @@ class Probe(comfy.samplers.Sampler):
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             self.sampling = Sampling(self.inner, model_wrap, extra_args, plain, resident)
             stack.enter_context(self.sampling.levels)
+            self.sampling.levels.begin(self.memory, self.free, 0, len(sigmas) - 1, _unwatched)
             self.sampling.levels.forced = self.level
             self._probe(Noise(plain[1]))
         return self.latent
@@ -121,6 +128,10 @@ def doubles() -> Iterator[None]:
     finally:
         for owner, name, value in saved:
             setattr(owner, name, value)
+
+
+def _unwatched(recomputed: bool) -> None:
+    """Nobody looks on."""
 
 
 def _kept(name: str, cast):

@@ -5,23 +5,23 @@ import math
 import torch
 
 from ComfyUI_DNO.dno.ascent import Iterate
-from ComfyUI_DNO.dno.history import History
+from ComfyUI_DNO.dno.history import Film, History
 from ComfyUI_DNO.dno.noise import Noise
 
 
-def iterate(step, scores, *, rewards=None, image=True, noise=None):
+def iterate(step, scores, *, rewards=None, noise=None):
     """An iterate of len(scores) images whose latent, picture and noise all tell its step."""
     score = torch.tensor(scores, dtype=torch.float64)
     batch = len(scores)
     return Iterate(
         step=step,
-        score=score,
+        objective=score,
         reward=score if rewards is None else torch.tensor(rewards),
         terms={"light": score + 1},
         indicators={"P(z)": score.new_full((batch,), 1 / (step + 1))},
         latent=torch.full((batch, 2, 3, 3), float(step)),
+        image=torch.full((batch, 3, 4, 4), min(step / 10, 1.0)),
         noise=noise or Noise(torch.full((batch, 2, 3, 3), step + 0.5), [torch.ones(batch, 1)]),
-        image=torch.full((batch, 3, 4, 4), min(step / 10, 1.0)) if image else None,
     )
 
 
@@ -37,7 +37,7 @@ def climb(iterations=30, batch=1, terms=("light",), indicators=True, film=None):
 
     terms: "light" equals the reward; "drag" is of its magnitude, "weight" a thousand times that.
     """
-    history, noise = History(film), Noise(torch.zeros(batch, 1, 2, 2))
+    history, noise = History(film or Film()), Noise(torch.zeros(batch, 1, 2, 2))
     for step in range(iterations + 1):
         done = min(step, 2 * max(iterations - 2, 0) - step) / max(iterations, 1)
         reward = torch.arange(batch) * 0.1 - 0.5 + 0.3 * done
@@ -54,8 +54,8 @@ def climb(iterations=30, batch=1, terms=("light",), indicators=True, film=None):
                 {name: every[name] for name in terms},
                 health if indicators else {},
                 torch.zeros(batch, 1, 2, 2),
-                noise,
                 torch.rand(batch, 3, 24, 32, generator=torch.Generator().manual_seed(step)),
+                noise,
             ),
             1.5 * (step + 1),
         )

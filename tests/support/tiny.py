@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.latent_formats
 import comfy.model_base
+import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
 import comfy.sd
@@ -42,8 +43,9 @@ def randomise(module: torch.nn.Module, seed: int = 0, scale: float = 1.0) -> Non
 
 
 def patcher(model: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
-    cpu = torch.device("cpu")
-    return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+    management = comfy.model_management
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=offload)
 
 
 def unet(prediction=ModelType.EPS, seed: int = 0) -> comfy.model_patcher.ModelPatcher:

@@ -6,16 +6,19 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import comfy.model_management as management
 import comfy.utils
 
 from ....rewards.models.catalogue import Piece, Published
+from ....rewards.models.disk import unwritable
 from ....rewards.models.files import is_folder
 from ..progress import say
 from .hub import Hub, Remote
-from .reward_folders import folders
+from .reward_folders import folder_to_fill, folders
 
 _UNFINISHED = ".unfinished"  # in a folder whose files are not all there yet
 _SMALLEST, _LARGEST = 2**20, 2**26  # bytes asked for at once
@@ -27,15 +30,32 @@ def fetch(entry: Published, verify: bool = False) -> None:
 
     Raises RuntimeError or OSError, one sentence, where the hub, the disk or a checksum says no.
     """
-    root, *others = folders()
-    there = (any(_complete(piece, place) for place in (root, *others)) for piece in entry.pieces)
-    if not verify and all(there):
-        say(f"{entry.load} is there already")
-        return
-    hub = Hub()
-    files = hub.files(entry.pieces, root)
-    wanted = [file for file in files if not _kept(file, verify)]
-    _check_disk(wanted, root)
+    root, others = folder_to_fill(), folders()[1:]
+    with _written(root):
+        pieces = entry.pieces
+        there = (any(_complete(piece, place) for place in (root, *others)) for piece in pieces)
+        if not verify and all(there):
+            say(f"{entry.load} is there already")
+            return
+        hub = Hub()
+        wanted = [file for file in hub.files(pieces, root) if not _kept(file, verify)]
+        _check_disk(wanted, root)
+        _fetch_all(hub, entry, wanted, root)
+    say(f"{entry.load} is in {root}")
+
+
+@contextmanager
+def _written(root: Path) -> Iterator[None]:
+    """What the disk says, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        raise type(error)(unwritable(Path(error.filename or root), error)) from None
+
+
+def _fetch_all(hub: Hub, entry: Published, wanted: list[Remote], root: Path) -> None:
     marks = [root / piece.target / _UNFINISHED for piece in entry.pieces if piece.is_folder]
     for mark in marks:
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +65,6 @@ def fetch(entry: Published, verify: bool = False) -> None:
         _fetch(hub, file, bar)
     for mark in marks:
         mark.unlink()
-    say(f"{entry.load} is in {root}")
 
 
 def _complete(piece: Piece, root: Path) -> bool:

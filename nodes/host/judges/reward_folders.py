@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import folder_paths
 
 from ....rewards.models.catalogue import known_as
+from ....rewards.models.disk import missing_link, unreadable
 from ....rewards.models.files import FOLDER_MARKS, SUFFIXES, is_folder
 
 FOLDER = "reward_models"
@@ -19,9 +20,23 @@ _listings: dict[Path, tuple[dict[Path, int], dict[str, str]]] = {}
 
 def folders() -> list[Path]:
     """Where reward models are: models/reward_models and what extra_model_paths.yaml adds."""
-    own = str(Path(folder_paths.models_dir) / FOLDER)
-    folder_paths.add_model_folder_path(FOLDER, own)
+    folder_paths.add_model_folder_path(FOLDER, str(_own()))
     return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)]
+
+
+def _own() -> Path:
+    return Path(folder_paths.models_dir) / FOLDER
+
+
+def folder_to_fill() -> Path:
+    """The first of them, for what is downloaded. Raises OSError if its drive is not there."""
+    root = folders()[0]
+    if root != _own() and not root.exists() and not root.parent.is_dir():
+        raise FileNotFoundError(
+            f"{missing_link(root) or f'{root} is not there'}: mount its drive, or name another "
+            "folder in extra_model_paths.yaml."
+        )
+    return root
 
 
 def names() -> list[str]:
@@ -83,15 +98,23 @@ def _walk(
         yield prefix.rstrip("/"), real
         return
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or not (kind := _kind(entry)):
             continue
-        if entry.is_dir():
+        if kind == "folder":
             below = folder / entry.name
             yield from _walk(below, f"{prefix}{entry.name}/", read, above | {real})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             link = entry.is_symlink()
             place = os.path.realpath(entry) if link else os.path.join(real, entry.name)
             yield f"{prefix}{entry.name}", place
+
+
+def _kind(entry: os.DirEntry) -> str:
+    """ "folder", "file", or empty for what is neither or leads to where nobody may look."""
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:
+        return ""
 
 
 def place_of(name: str) -> Path:
@@ -114,9 +137,17 @@ def problem(name: str) -> str:
     """Why there is no such reward model and what mends it, one sentence; empty if it is there."""
     if not _inside(name):
         return f"{name!r} is no name of a reward model: choose one from the list."
-    if _place(name):
-        return ""
-    root = folders()[0]
+    root, *others = folders()
+    try:
+        if _place(name):
+            return ""
+        lost = next(filter(None, (missing_link(each / name) for each in (root, *others))), "")
+    except OSError as error:
+        return unreadable(Path(error.filename or root / name), error)
+    if lost:
+        return f"{lost}: mount its drive, or put the file itself there."
+    if absent := [each for each in (root, *others) if each != _own() and not each.is_dir()]:
+        return f"{name} is not found, and {absent[0]} is not there: mount its drive, or create it."
     entry = known_as(name)
     if entry is None:
         return f"{name} is not in {root}: put it there and press R, or choose another file."

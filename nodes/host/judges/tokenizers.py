@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import comfy.utils
@@ -19,6 +23,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
+from ....rewards.models.files import SUFFIXES
+from ....rewards.models.foreign import decoded, foreign, marked
 from .reward_folders import folders
 
 _OWN = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -57,16 +63,41 @@ def tokenizer_of(network: nn.Module, path: Path):
 def _own(folder: Path):
     """The folder's tokenizer; code that it may bring is never run. Raises ValueError."""
     try:
-        return AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False
-        )
+        with _without_marks(folder) as place:
+            return AutoTokenizer.from_pretrained(
+                str(place), local_files_only=True, trust_remote_code=False
+            )
     except ImportError:
         raise
     except Exception as error:  # of damaged files; the library has no class of its own for them
+        for file in [*_texts(folder), *folder.glob("*.model")]:
+            if said := foreign(file, text=True):
+                raise ValueError(f"{file.name} in {folder.name} {said}.") from error
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"The tokenizer in {folder.name} cannot be read ({reason}): download its files again."
         ) from error
+
+
+@contextmanager
+def _without_marks(folder: Path) -> Iterator[Path]:
+    """The folder, or a copy of it in plain UTF-8 where editors have left byte order marks."""
+    texts = {file: marked(file.read_bytes()) for file in _texts(folder)}
+    if not any(texts.values()):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        for file in folder.iterdir():
+            if file in texts:
+                words = decoded(file.read_bytes())
+                Path(copy, file.name).write_text(words, encoding="utf-8")
+            elif file.is_file() and file.suffix.lower() not in SUFFIXES:
+                shutil.copy(file, copy)
+        yield Path(copy)
+
+
+def _texts(folder: Path) -> list[Path]:
+    return [p for p in folder.iterdir() if p.suffix in (".json", ".txt", ".jinja") and p.is_file()]
 
 
 def _siglip(folder: Path):
@@ -94,7 +125,12 @@ def bert_tokenizer(file: Path, size: int) -> PreTrainedTokenizerFast:
 
     Raises ValueError if the file has not `size` words, or has no special ones.
     """
-    lines = file.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    if said := foreign(file, text=True):
+        raise ValueError(f"{file.name} in {file.parent.name} {said}.")
+    try:
+        lines = decoded(file.read_bytes()).replace("\r\n", "\n").rstrip("\n").split("\n")
+    except ValueError:
+        lines = []
     words = {word: number for number, word in enumerate(lines)}
     if len(lines) != size or not {*_SPECIAL.values()} <= words.keys():
         raise ValueError(

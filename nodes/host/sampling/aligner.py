@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 
 import comfy.model_management as management
 import comfy.sample
@@ -13,62 +11,31 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ....dno.ascent import Iterate, NoGradientError, NonFiniteError, ascend
-from ....dno.estimate import Estimated
-from ....dno.gradient import Exact, Gradient
-from ....dno.history import Film, History
-from ....dno.noise import Noise
-from ....dno.objective import Objective, TermError
-from ....dno.optimizers import Adam, Optimizer
-from ....dno.stopping import StoppingRule, first_reason
+from ....dno.history import History
+from ....dno.objective import Objective
+from .. import metadata
+from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder
-from ..progress import Progress, line, say
-from .guards import refuse_cut_gradients, step_cache, training_kernels
-from .job import check_vae
+from ..picture.directions import Directions
+from ..progress import Progress
+from .climb import Climb, Climbed, Settings, tell_out_of_memory
+from .guards import refuse_cut_gradients, training_kernels
+from .job import check_latent, check_vae
 from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
-from .start import best_start
 
-STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
-OUT_OF_MEMORY = (
-    "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
-    "smaller decoder such as TAESD."
-)
 DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
-MOST_AT_ONCE = 16  # perturbed samplings in one batch
-HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the noise climbs, from the best of `best_of` seeds.
-
-    memory: a level of `levels.MEMORY`.
-    """
-
-    iterations: int = 50
-    best_of: int = 1
-    learning_rate: float = 0.01
-    clip: float = 1.0
-    scope: str = "all"
-    optimizer: Optimizer = field(default_factory=Adam)
-    gradient: Estimated | None = None
-    stopping: tuple[StoppingRule, ...] = ()
-    memory: str = "automatic"
-    film_bytes: int = 256 * 2**20
 
 
 class Aligner(comfy.samplers.Sampler):
     """`guider.sample(noise, latent, Aligner(sampler, ...), sigmas)` aligns.
 
     Loading, conditioning, CFG, hooks, masks and cleanup stay ComfyUI's, and the model lives through
-    every iteration and its backward.
+    every iteration and its backward. After the run `climbed` holds what happened; the returned
+    latent is each image's best.
 
     draw: the host's noise of a seed, (B,C,...) on the CPU, for `best_of`.
-
-    After the run `history` holds what happened and `seed` what its draws come from; the returned
-    latent is each image's best.
     """
 
     def __init__(
@@ -81,8 +48,11 @@ class Aligner(comfy.samplers.Sampler):
     ):
         self.sampler, self.vae, self._draw = sampler, vae, draw
         self.objective, self.settings = objective, settings
-        self.history: History | None = None
-        self.seed: int | None = None
+        self.climbed: Climbed | None = None
+
+    @property
+    def history(self) -> History | None:
+        return self.climbed.history if self.climbed else None
 
     def sample(
         self,
@@ -97,138 +67,74 @@ class Aligner(comfy.samplers.Sampler):
     ):
         check_latent(noise)
         check_vae(self.vae, model_wrap.model_patcher)
-        cached = step_cache(extra_args.get("model_options", {}))
-        if cached:
-            logging.warning("DNO: the step cache %r makes gradients inexact; take it out.", cached)
-        patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
-        judges = networks_in(self.objective)
-        management.load_models_gpu(
-            [*patchers, self.vae.patcher, *(judge.patcher for judge in judges)],
-            memory_required=_gradient_memory(model_wrap, self.vae, noise),
-        )
-        modules = [patcher.model for patcher in patchers] + [self.vae.first_stage_model, *judges]
+        modules = self._loaded(model_wrap, noise)
         conds = model_wrap.conds
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             stack.enter_context(training_kernels())
-            resident = stack.enter_context(
-                ordinary_modules(
-                    module for module in modules if isinstance(module, torch.nn.Module)
-                )
-            )
-            network = model_wrap.inner_model.diffusion_model
-            stack.enter_context(refuse_cut_gradients(network))
+            resident = stack.enter_context(ordinary_modules(modules))
+            if self.settings.differentiates:
+                stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
             sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
+            stack.callback(sampling.origin.generators.restore)
             stack.enter_context(sampling.levels)
-            latent = self._climb(sampling, model_wrap)
-        self._report(callback, latent, len(sigmas) - 1)
+            self.climbed = self._climb(sampling, model_wrap)
+        metadata.note(climb(self.objective, self.settings, self.climbed.history))
+        latent = self.climbed.latent.to(noise.device)
+        if callback is not None and len(sigmas) > 1:  # it keeps the denoised output
+            denoised = self.climbed.denoised.to(noise.device)
+            callback(len(sigmas) - 2, denoised, latent, len(sigmas) - 1)
         return latent
 
-    def _climb(self, sampling: Sampling, model_wrap) -> Tensor:
-        settings, history = self.settings, History(Film(self.settings.film_bytes))
-        self.history = history
-        candidates = settings.best_of if settings.best_of > 1 else 0
-        progress = Progress(candidates + settings.iterations + 1, sampling.steps)
+    def _climb(self, sampling: Sampling, model_wrap) -> Climbed:
+        settings = self.settings
+        draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
         room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
-        sampling.begin(progress, settings.memory, decode.memory(sampling.noise.shape))
-        iterates = self._iterates(sampling, model_wrap, decode, progress, history)
-        recorded = torch.zeros(len(sampling.noise), dtype=torch.bool)
+        candidates = settings.best_of if settings.best_of > 1 else 0
+        progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
+        sampling.plan(progress.watch, settings.memory, decode.memory(sampling.noise.shape))
         try:
-            for iterate in iterates:
-                better = history.add(iterate, progress.seconds)
-                recorded[better] = sampling.levels.rounded
-                progress.picture(iterate.image, line(history, settings.iterations))
-                history.stop_reason = first_reason(settings.stopping, history) or ""
-                if history.stop_reason:
-                    break
-                management.throw_exception_if_processing_interrupted()
-                progress.next_iteration()
+            directions = self._directions(decode, model_wrap, sampling.noise)
+            climb = Climb(sampling, decode, self.objective, settings, draw, directions)
+            return climb.run(progress)
         except management.OOM_EXCEPTION:
-            say(OUT_OF_MEMORY)
-            logging.error(OUT_OF_MEMORY)
+            tell_out_of_memory()
             raise
-        except STOPPING_ERRORS as error:
-            _reraise_host(error)
-            if not history.records:
-                raise
-            history.stop_reason = str(error)
-            logging.warning("DNO stopped early and keeps the best so far. %s", error)
-        finally:
-            iterates.close()
-        self.seed = sampling.seed
-        text = line(history, settings.iterations)
-        progress.finish(history.best_image, f"{text}\n{history.stop_reason}".strip())
-        if recorded.any():  # recorded calls may run other kernels than a plain sampling does
-            with torch.no_grad():
-                history.best_latent = sampling.render(history.best_noise)
-        return history.best_latent
 
-    def _iterates(
-        self,
-        sampling: Sampling,
-        model_wrap,
-        decode: Decoder,
-        progress: Progress,
-        history: History,
-    ) -> Iterator[Iterate]:
-        settings = self.settings
-        given = Noise(sampling.noise, scope=settings.scope)
-        draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
-        noise = best_start(
-            sampling, decode, self.objective, given, draw, settings.best_of, progress, history
+    def _loaded(self, model_wrap, noise: Tensor) -> list[torch.nn.Module]:
+        """Have everything loaded that a run needs at once; the modules that gradients pass."""
+        patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
+        judges, vaes = networks_in(self.objective), self._vaes()
+        model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
+        management.load_models_gpu(
+            [*patchers, *(vae.patcher for vae in vaes), *(judge.patcher for judge in judges)],
+            # backward needs about three times what inference needs
+            memory_required=max(
+                int((3 if self.settings.differentiates else 1) * model), decode.memory(noise.shape)
+            ),
         )
-        yield from ascend(
-            sampling.render,
-            decode,
-            self.objective,
-            noise,
-            optimizer=settings.optimizer,
-            learning_rate=settings.learning_rate,
-            iterations=settings.iterations,
-            clip=settings.clip,
-            gradient=self._gradient(model_wrap, sampling.noise),
-        )
+        found = [*(vae.first_stage_model for vae in vaes), *judges]
+        if self.settings.differentiates:  # who is only evaluated stays as it is: compiled and all
+            found = [patcher.model for patcher in patchers] + found
+        return [module for module in found if isinstance(module, torch.nn.Module)]
 
-    def _gradient(self, model_wrap, noise: Tensor) -> Gradient:
-        """As set; else exact, or Hybrid-2 if a reward has no gradient."""
-        if self.settings.gradient is None and self.objective.differentiable:
-            return Exact()
-        estimated = self.settings.gradient or Estimated()
-        if estimated.at_once:
-            return estimated
-        each = model_wrap.inner_model.memory_required([2 * len(noise), *noise.shape[1:]])
-        fitting = int(management.get_free_memory(noise.device) / 2 / max(each, 1))
-        return replace(estimated, at_once=min(max(fitting, 1), MOST_AT_ONCE))
+    def _vaes(self) -> list:
+        """The VAE, and the one that steering decodes with if that is another one."""
+        other = self.settings.directions_vae
+        return [self.vae] if other is None or other is self.vae else [self.vae, other]
 
-    def _report(self, callback, latent: Tensor, steps: int) -> None:
-        """Hand the best to the host's callback, which keeps it as the denoised output."""
-        if callback is not None and steps > 0:
-            callback(steps - 1, latent, latent, steps)
-
-
-def check_latent(noise: Tensor) -> None:
-    """Refuse what cannot be aligned yet, in a sentence."""
-    if noise.ndim == 5 and noise.shape[2] > 1:
-        raise ValueError(
-            f"DNO aligns single images; this latent has {noise.shape[2]} frames: use a length of 1."
-        )
-    if noise.ndim not in (4, 5):
-        raise ValueError(f"DNO aligns images, and this latent has shape {tuple(noise.shape)}.")
-
-
-def _gradient_memory(model_wrap, vae, noise: Tensor) -> int:
-    """Bytes to keep free: backward needs about three times what inference needs."""
-    model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-    decode = Decoder(vae, model_wrap.inner_model.process_latent_out)
-    return max(int(3 * model), decode.memory(noise.shape))
-
-
-def _reraise_host(error: BaseException) -> None:
-    """An interrupt or an out-of-memory inside a reward stays what it is."""
-    if isinstance(error.__cause__, HOST_ERRORS):
-        raise error.__cause__
+    def _directions(self, decode: Decoder, model_wrap, noise: Tensor) -> Directions:
+        inner, other = model_wrap.inner_model, self.settings.directions_vae
+        if other is not None:
+            check_vae(other, model_wrap.model_patcher)
+            return Directions("VAE", Decoder(other, inner.process_latent_out), True, None)
+        room = management.get_free_memory(noise.device) * DECODING_SHARE
+        roomy = decode.memory(noise.shape) < room
+        latent_format = model_wrap.model_patcher.get_model_object("latent_format")
+        return Directions(self.settings.directions, decode, roomy, latent_format)

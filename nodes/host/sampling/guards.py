@@ -26,7 +26,6 @@ try:
 except ImportError:  # ComfyUI before 2026
     comfy_kitchen = None
 
-STEP_CACHES = ("easycache", "lazycache", "teacache", "tea_cache", "first_block_cache")
 LARGE = ("sub_quad", "split", "basic")  # attention whose graph keeps attention matrices
 FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
 
@@ -199,9 +198,3 @@ def _is_large(function: Callable) -> bool:
 def _is_opaque(function: Callable | None) -> bool:
     name = getattr(function, "__name__", "").lower()
     return any(kind in name for kind in ("sage", "flash", "int8"))
-
-
-def step_cache(model_options: dict) -> str | None:
-    """The name of a step cache found in the model's options: it makes gradients meaningless."""
-    text = repr(model_options.get("transformer_options", {}).get("wrappers", {})).lower()
-    return next((name for name in STEP_CACHES if name in text), None)

@@ -122,6 +122,16 @@ def fit_latent(model, latent_image: Mapping) -> Tensor:
     return samples
 
 
+def check_latent(noise: Tensor) -> None:
+    """Refuse what cannot be aligned yet, in a sentence."""
+    if noise.ndim == 5 and noise.shape[2] > 1:
+        raise ValueError(
+            f"DNO aligns single images; this latent has {noise.shape[2]} frames: use a length of 1."
+        )
+    if noise.ndim not in (4, 5):
+        raise ValueError(f"DNO aligns images, and this latent has shape {tuple(noise.shape)}.")
+
+
 def check_vae(vae, model) -> None:
     """Refuse a VAE that cannot decode what the model makes."""
     if vae is None:

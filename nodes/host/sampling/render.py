@@ -1,22 +1,52 @@
-"""One guider's sampling as a differentiable function of its noise."""
+"""One guider's sampling as a pure function of its noise."""
 
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import comfy.model_management as management
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ....dno.noise import Noise
-from ..progress import Progress
+from ....dno import draws
+from ....dno.noise import Noise, Tape
 from .guards import differentiable_options
 from .levels import Levels, block_moment
+from .outside import inside, outside
+from .state import Generators, HostState
 from .twins import Twins
+
+CACHE = (
+    "Something in this graph keeps tensors from one call of the network to the next: a step cache "
+    "(TeaCache, EasyCache, DeepCache ...) or a guidance with a memory. The gradient is exact for "
+    "what each call computed, and does not see what they kept: take it out for an exact one."
+)
+DIFFERS = (
+    "The network does not repeat itself: computed again for the gradient, it gave another result "
+    "(off by {:.1g}). A step cache, random numbers or compiled parts of another pack are the usual "
+    "reason: take them out for an exact gradient."
+)
+NO_GRADIENT = (
+    "This sampler or model cannot be differentiated: no gradient reached the latent. "
+    "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
+)
+Seen = Callable[[Tensor, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a sampler's own draws come from: the host's seed, and the generators as they stood."""
+
+    seed: int | None
+    generators: Generators
 
 
 class Sampling:
-    """One guider's sampling as a differentiable function of its noise, run again and again.
+    """One guider's sampling as a pure function of its noise: same noise, same latent, bitwise.
 
     tensors: sigmas, noise, latent image and denoise mask, ordinary ones.
     """
@@ -24,57 +54,110 @@ class Sampling:
     def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
         self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
         self.steps = len(self.sigmas) - 1
-        self.levels = _levels(model_wrap, resident, self.noise.device)
-        self.seed: int | None = extra_args.get("seed")  # of what the sampler draws
-        self._model = model_wrap
+        self._model, self._sampler = model_wrap, Twin(sampler)
+        state = _state(model_wrap, extra_args, self._sampler.twin, self.noise.device)
+        self._state = state
+        self.origin = Origin(extra_args.get("seed"), state.generators)
+        self.levels = self._levels(model_wrap, resident)
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
-        self._twins = Twins()
-        self._sampler = differentiable(sampler, self._twins)
+        self.warnings: list[str] = []
+        self._kept: dict[int, tuple[float, ...]] = {}
         # ddim draws the noise of the kept region by itself, as many images as there are.
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
         self.by_image = not (kept and self.denoise_mask is not None)
+        self._carried: Callable[[Tensor], bool] | None = None
 
-    def begin(self, progress: Progress, memory: str, reserved: int) -> None:
-        """Report to `progress`; memory: see levels.MEMORY.
+    def from_origin(self, origin: Origin) -> Sampling:
+        """The same sampling whose own draws come from elsewhere."""
+        other = copy.copy(self)
+        other.origin = origin
+        return other
 
-        reserved: bytes that decoding and scoring need, which are not free.
-        """
-
-        def watch(recomputed: bool) -> None:
-            management.throw_exception_if_processing_interrupted()
-            progress.watch(recomputed)
-
-        free = management.get_free_memory(self.noise.device)
-        self.levels.begin(memory, free, reserved, self.steps, watch)
-
-    def render(self, noise: Noise) -> Tensor:
+    def render(
+        self,
+        noise: Noise,
+        *,
+        tape: Tape | None = None,
+        seen: Seen | None = None,
+        callback: Callable | None = None,
+    ) -> Tensor:
         """Noise -> latent in the model's space; bitwise what the host's sampler gives.
 
         The noise may hold a multiple of the job's batch, as the estimated gradients ask for.
+
+        tape:     answers the sampler's draws; by default what the noise holds, or gains.
+        seen:     is given each denoised prediction (B,C,...), CFG and all, and its sigma (B,),
+            before the sampler draws what it adds.
+        callback: the host's (step, denoised, x, steps).
         """
         repeats = len(noise.initial) // len(self.noise)
         if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
         self.levels.restart()
-        self._twins.follow(noise.tape(), noise.initial.shape)
+        self._state.restart(self.origin.generators)
         options = dict(self._extra_args["model_options"])
-        extra_args = {**self._extra_args, "model_options": options, "seed": self.seed}
-        latent = self._sampler.sample(
-            self._model,
-            self.sigmas.clone(),
-            extra_args,
-            None,
-            noise.initial,
-            *(_repeated(tensor, repeats) for tensor in (self.latent_image, self.denoise_mask)),
-            True,
-        )
-        if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
-            raise ValueError(
-                "This sampler or model cannot be differentiated: no gradient reached the latent. "
-                "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
+        extra_args = {**self._extra_args, "model_options": options, "seed": self.origin.seed}
+        with draws.over(tape or noise.tape()):
+            latent = self._sampler.watched(noise.initial, self.warn, seen).sample(
+                self._model,
+                self.sigmas.clone(),
+                extra_args,
+                callback,
+                noise.initial,
+                *(_repeated(tensor, repeats) for tensor in (self.latent_image, self.denoise_mask)),
+                True,
             )
+        self._notice_caches(len(noise.initial))
+        if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
+            raise ValueError(NO_GRADIENT)
         return latent
+
+    def plan(self, watch: Callable[[bool], None], memory: str, reserved: int) -> None:
+        """Report evaluations to `watch`; memory: see levels.MEMORY.
+
+        reserved: bytes that decoding and scoring need, which are not free.
+        """
+
+        def watched(recomputed: bool) -> None:
+            management.throw_exception_if_processing_interrupted()
+            watch(recomputed)
+
+        free = management.get_free_memory(self.noise.device)
+        self.levels.begin(memory, free, reserved, self.steps, watched)
+
+    def carry(self, which: str) -> None:
+        """Which evaluations of the network carry the gradient: "all", "first", "last N" steps.
+
+        The others are constants; the sampler's own arithmetic carries it always.
+        """
+        if which == "all":
+            self._carried = None
+        elif which == "first":
+            self._carried = lambda sigma: bool(
+                (sigma >= self.sigmas[0].to(sigma) * (1 - 1e-4)).all()
+            )
+        else:
+            count = min(int(which.split()[-1]), self.steps)
+            top = self.sigmas[self.steps - count] * (1 + 1e-4)
+            self._carried = lambda sigma: bool((sigma <= top.to(sigma)).all())
+
+    def memory_required(self, shape: list[int]) -> float:
+        """Bytes that the host plans for one evaluation of a batch of this shape."""
+        return self._model.inner_model.memory_required(shape)
+
+    def warn(self, words: str) -> None:
+        """Say it in the log, once, and keep it for the node."""
+        if words not in self.warnings:
+            self.warnings.append(words)
+            logging.warning("DNO: %s", words)
+
+    def _notice_caches(self, batch: int) -> None:
+        """What calls keep for later ones and differs with the noise has no gradient."""
+        kept = self._state.fingerprint()
+        before = self._kept.setdefault(batch, kept)
+        if len(before) == len(kept) and before != kept:
+            self.warn(CACHE)
 
     def _calc_cond_batch(self, executor, model, conds, x_in, timestep, model_options):
         """Every evaluation of the network, ControlNet included, at its level of memory."""
@@ -82,55 +165,104 @@ class Sampling:
         def evaluate(x: Tensor, conds=conds) -> tuple[Tensor, ...]:
             return tuple(executor(model, conds, x, timestep, model_options))
 
-        def alone(place: int):
-            only = [cond if place == other else None for other, cond in enumerate(conds)]
-            return lambda x: (evaluate(x, only)[place],)
+        # Copies: what the sampler writes into, before or after, is nothing that a call has saved.
+        given, carried = x_in.clone(), self._carried is None or self._carried(timestep)
+
+        def alone(index: int):
+            only = [cond if index == other else None for other, cond in enumerate(conds)]
+            return lambda x: (evaluate(x, only)[index],)
 
         prompts = sum(cond is not None for cond in conds)
-        split = [alone(place) for place in range(len(conds))] if prompts > 1 else []
+        split = [alone(index) for index in range(len(conds))] if prompts > 1 else []
         hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
-        return list(self.levels(evaluate, x_in, split, steady=not hooked))
+        with inside(), torch.set_grad_enabled(carried and torch.is_grad_enabled()):
+            outputs = self.levels(evaluate, given, split, steady=not hooked)
+        return [output.clone() for output in outputs]
+
+    def _levels(self, model_wrap, resident: frozenset[int]) -> Levels:
+        inner = model_wrap.inner_model
+        others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
+        networks = [inner.diffusion_model, *(m for m in others if isinstance(m, nn.Module))]
+        return Levels(
+            networks,
+            resident,
+            remember=self._state.capture,
+            moment=block_moment(getattr(inner, "current_patcher", None), self.noise.device),
+            differs=self._tell_difference,
+            precision=getattr(inner, "manual_cast_dtype", None) or inner.get_dtype(),
+        )
+
+    def _tell_difference(self, off: float) -> None:
+        self.warn(DIFFERS.format(off))
 
 
-def _levels(model_wrap, resident: frozenset[int], device: torch.device) -> Levels:
-    inner = model_wrap.inner_model
-    others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
-    networks = [inner.diffusion_model, *(m for m in others if isinstance(m, torch.nn.Module))]
-    precision = getattr(inner, "manual_cast_dtype", None) or inner.get_dtype()
-    moment = block_moment(getattr(inner, "current_patcher", None), device)
-    return Levels(networks, resident, moment=moment, precision=precision)
+class Twin:
+    """A sampler's differentiable twin, or the sampler itself where none can be made."""
+
+    def __init__(self, sampler):
+        self.twin, self._reason = sampler, ""
+        try:
+            self.twin = Twins().sampler(sampler)
+        except TypeError as error:
+            self._reason = f"This sampler cannot be differentiated: {error}."
+
+    def watched(self, like: Tensor, warn: Callable[[str], None], seen: Seen | None = None):
+        """A copy whose function runs with its draws taped and its writes survived."""
+        if self._reason and torch.is_grad_enabled():
+            raise ValueError(f"{self._reason} Choose one of ComfyUI's own.")
+        sampler = copy.copy(self.twin)
+        name = "sampler_function" if hasattr(sampler, "sampler_function") else "sample"
+        function = getattr(sampler, name)
+
+        def run(model, *args, **kwargs):
+            with outside(like, warn), _own_sigmas(args) as own:
+                return function(_Watched(model, seen) if seen else model, *own, **kwargs)
+
+        setattr(sampler, name, run)
+        return sampler
+
+
+@contextmanager
+def _own_sigmas(args: tuple) -> Iterator[tuple]:
+    """uni_pc writes into sigmas that autograd has saved: let it write into a copy, then tell."""
+    own = tuple(a.clone() if isinstance(a, Tensor) and a.ndim == 1 else a for a in args)
+    yield own
+    for given, written in zip(args, own, strict=True):
+        if written is not given:
+            given.data.copy_(written)  # past the version counter: what was saved did not change
+
+
+class _Watched:
+    """A denoiser that shows what it predicts; in all else the denoiser itself."""
+
+    def __init__(self, model, seen: Seen):
+        vars(self).update(model=model, seen=seen)
+
+    def __call__(self, x: Tensor, sigma: Tensor, *args, **kwargs) -> Tensor:
+        denoised = self.model(x, sigma, *args, **kwargs)
+        self.seen(denoised, sigma)
+        return denoised
+
+    def __getattr__(self, name: str):
+        return getattr(self.model, name)
+
+    def __setattr__(self, name: str, value) -> None:
+        setattr(self.model, name, value)
+
+
+def _state(model_wrap, extra_args: dict, sampler, device: torch.device) -> HostState:
+    own = {k: v for k, v in vars(model_wrap).items() if k not in ("conds", "original_conds")}
+    hooks = [
+        entry["hooks"]
+        for entries in getattr(model_wrap, "conds", {}).values()
+        for entry in entries or ()
+        if entry.get("hooks") is not None
+    ]
+    roots = [extra_args.get("model_options", {}), sampler, *own.values(), *hooks]
+    patchers = [model_wrap.model_patcher]
+    networks = [getattr(model_wrap.inner_model, "diffusion_model", None)]
+    return HostState(roots, [n for n in networks if n is not None], patchers, device)
 
 
 def _repeated(tensor: Tensor | None, repeats: int) -> Tensor | None:
     return tensor if tensor is None or repeats == 1 else torch.cat([tensor] * repeats)
-
-
-def differentiable(sampler, twins: Twins):
-    """A copy of a host sampler whose function keeps the gradient and draws over the tape."""
-    twin = copy.copy(sampler)
-    try:
-        if hasattr(sampler, "sampler_function"):
-            twin.sampler_function = _on_own_sigmas(twins.of(sampler.sampler_function))
-            options = dict(sampler.extra_options)
-            if options.get("noise_sampler") is not None:
-                options["noise_sampler"] = twins.sampler(options["noise_sampler"])
-            twin.extra_options = options
-        else:
-            twin.sample = twins.of(sampler.sample)
-    except TypeError as error:
-        raise ValueError(
-            f"This sampler cannot be differentiated ({error}). Choose one of ComfyUI's own."
-        ) from error
-    return twin
-
-
-def _on_own_sigmas(function):
-    """uni_pc writes into sigmas that autograd has saved: let it write into a copy, then tell."""
-
-    def sample(model, noise, sigmas, **options):
-        own = sigmas.clone()
-        latent = function(model, noise, own, **options)
-        sigmas.data.copy_(own)  # past the version counter: what was saved did not change
-        return latent
-
-    return sample

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ....dno.noise import Noise, Tape
-from .render import differentiable
-from .twins import Twins
+from .ordinary import ordinary
+from .render import Origin, Sampling
+from .state import Generators
 
 
 class FixedNoise:
@@ -16,6 +17,10 @@ class FixedNoise:
 
     def __init__(self, initial: Tensor, seed: int):
         self._initial, self.seed = initial.cpu(), seed
+
+    @property
+    def initial(self) -> Tensor:
+        return self._initial
 
     def generate_noise(self, input_latent: dict) -> Tensor:
         shape = tuple(input_latent["samples"].shape)
@@ -28,10 +33,13 @@ class FixedNoise:
 
 
 class Replay(comfy.samplers.Sampler):
-    """The host's sampler with its injected noise played back from an optimised one."""
+    """The host's sampler with its injected noise played back from an optimised one.
 
-    def __init__(self, sampler: comfy.samplers.Sampler, noise: Noise):
-        self.sampler, self._noise = sampler, noise
+    generators: as they stood for the optimised one, for what is drawn inside the network.
+    """
+
+    def __init__(self, sampler: comfy.samplers.Sampler, noise: Noise, generators: Generators):
+        self.sampler, self._noise, self._generators = sampler, noise, generators
 
     def sample(
         self,
@@ -44,21 +52,17 @@ class Replay(comfy.samplers.Sampler):
         denoise_mask=None,
         disable_pbar=False,
     ):
-        twins = Twins()
+        tensors = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
         draws = [draw.to(noise) for draw in self._noise.injected]
-        twins.follow(ReplayTape(draws, noise.shape), noise.shape)
-        twin = differentiable(self.sampler, twins)
-        with torch.no_grad():
-            return twin.sample(
-                model_wrap,
-                sigmas,
-                extra_args,
-                callback,
-                noise,
-                latent_image,
-                denoise_mask,
-                disable_pbar,
-            )
+        with torch.inference_mode(False), torch.no_grad():
+            sampling = Sampling(self.sampler, model_wrap, extra_args, tensors)
+            user = sampling.origin
+            try:
+                return sampling.from_origin(Origin(user.seed, self._generators)).render(
+                    Noise(tensors[1]), tape=ReplayTape(draws, noise.shape), callback=callback
+                )
+            finally:
+                user.generators.restore()
 
 
 class ReplayTape(Tape):

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import comfy.model_management as management
 import torch
 from torch import Tensor
 
-from ....dno.best import Best, best_of
-from ....dno.history import History
+from ....dno.best import Chosen, best_of
 from ....dno.noise import Noise
 from ....dno.objective import Objective
 from ..progress import Progress
 from .job import seed_at
-from .render import Sampling
+from .render import Origin, Sampling
+from .state import Generators
+
+
+@dataclass(frozen=True)
+class Start:
+    """noise: where the climb begins; origin: what the sampler's own draws come from.
+
+    words: what was chosen, for the user, empty for the given noise; seconds: what choosing took.
+    """
+
+    noise: Noise
+    origin: Origin
+    words: str = ""
+    seconds: float = 0.0
 
 
 def best_start(
@@ -25,47 +39,44 @@ def best_start(
     draw: Callable[[int], Tensor],
     count: int,
     progress: Progress,
-    history: History,
-) -> Noise:
+) -> Start:
     """For each image the noise of the best of `count` seeds, the given noise being the first.
 
     draw: the noise of a seed, as the host draws it. What the sampler draws comes from that seed
-    too. `sampling` keeps the seed of the best if the images share it, else the given one.
+    too. The start has the origin of the best if the images share it, else the given one.
     """
     if count <= 1:
-        return given
-    first = sampling.seed
+        return Start(given, sampling.origin)
+    origins: list[Origin] = []
 
     def candidates() -> Iterator[Noise]:
+        origins.append(sampling.origin)
         yield given
-        for place in range(1, count):
-            sampling.seed = seed_at(first, place)
-            yield Noise(draw(sampling.seed).to(sampling.noise), scope=given.scope)
-
-    done = 0
+        for index in range(1, count):
+            seed = seed_at(sampling.origin.seed, index)
+            noise = draw(seed).to(sampling.noise)
+            origins.append(Origin(seed, Generators.now(noise.device)))  # as that seed leaves them
+            yield Noise(noise, scope=given.scope)
 
     @torch.no_grad()
-    def score(noise: Noise) -> Tensor:
-        nonlocal done
-        latent = sampling.render(noise)
+    def reward(noise: Noise) -> Tensor:
+        latent = sampling.from_origin(origins[-1]).render(noise)
         image = decode(latent)
         rewards, _ = objective.reward(image, latent)
-        done += 1
-        progress.picture(image, f"best of {count}: {done}/{count}, reward {rewards.mean():.3g}")
+        words = f"best of {count}: {len(origins)}/{count}, reward {rewards.mean():.3g}"
+        progress.picture(image, words)
         management.throw_exception_if_processing_interrupted()
         progress.next_sampling()
         return rewards
 
-    best = best_of(candidates(), score, together=not sampling.by_image)
-    places = set(best.place.tolist())
-    shared = places.pop() if len(places) == 1 else 0
-    sampling.seed = seed_at(first, shared) if shared else first
-    history.start = _words(best, first, count)
-    history.seconds_before = progress.seconds
-    return best.noise
+    best = best_of(candidates(), reward, together=not sampling.by_image)
+    shared = set(best.index.tolist())
+    origin = origins[shared.pop()] if len(shared) == 1 else sampling.origin
+    return Start(best.noise, origin, _words(best, origins), progress.seconds)
 
 
-def _words(best: Best, first: int | None, count: int) -> str:
+def _words(best: Chosen, origins: list[Origin]) -> str:
     """`the best of 4 seeds, 17`; of a batch, the seed of each image."""
-    seeds = [str(seed_at(first, place)) for place in best.place.tolist()]
-    return f"the best of {count} seeds, {', '.join(seeds if len(set(seeds)) > 1 else seeds[:1])}"
+    seeds = [str(origins[index].seed) for index in best.index.tolist()]
+    chosen = ", ".join(seeds if len(set(seeds)) > 1 else seeds[:1])
+    return f"the best of {len(origins)} seeds, {chosen}"

@@ -1,35 +1,51 @@
-"""Differentiable twins of the host's sampler functions, which are welded to `torch.no_grad`.
+"""Differentiable twins of samplers, whose functions are welded to `torch.no_grad`.
 
-k-diffusion's functions call each other by module name, so unwrapping one is not enough. A twin is
-the same code run in a copy of its module's globals, in which every function is a twin as well,
-every Gaussian draw goes over the tape, and `.detach()` and `torch.no_grad` do nothing. The host's
-own modules stay untouched.
+A sampler's functions call each other by module name, so unwrapping one is not enough. A twin is the
+same code run in a copy of its module's globals, in which every function that it names is a twin as
+well, and `torch.no_grad` and `.detach()` do nothing. The host's own modules stay untouched. Of
+
+    @torch.no_grad()                                    # k_diffusion/sampling.py
+    def sample_ipndm(model, x, sigmas, ...):
+        ...
+        d = to_d(x, sigmas[i], denoised)                # a function of the module
+        buffer_model.append(d.detach())
+
+the twin is
+
+    def sample_ipndm(model, x, sigmas, ...):            # not wrapped
+        ...
+        d = to_d(x, sigmas[i], denoised)                # the twin of to_d
+        buffer_model.append(d.clone())                  # renamed in the code's table of names
+
+Samplers that hold other samplers, in closures, options, attributes or partials, get twins all the
+way down.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
-import sys
 import types
-from contextlib import nullcontext
+from collections.abc import Iterable
+from contextlib import ContextDecorator
 
+import comfy.samplers
 import torch
+from torch import nn
 
-from ....dno.noise import Tape
+from ....dno.draws import taped
 
 HOST_PACKAGES = ("comfy.k_diffusion", "comfy.extra_samplers")
+LIBRARIES = ("torch", "numpy", "scipy", "torchsde", "comfy", "builtins", "tqdm", "math", "copy")
 
 
 class Twins:
-    """Makes twins whose draws go over the tape that they follow, another one at every sampling."""
-
-    tape: Tape
-    shape: torch.Size
+    """Makes twins, each thing's once."""
 
     def __init__(self) -> None:
-        self._modules: dict[str, dict] = {}
-        self._torch = _TapedTorch(self)
+        self._scopes: dict[str, _Scope] = {}
+        self._made: dict[int, tuple[object, object]] = {}  # the original is kept, so is its id
 
     def of(self, function):
         """The twin of a sampler function, a bound method or a `functools.partial` of one.
@@ -37,84 +53,79 @@ class Twins:
         Raises TypeError when there is no Python code to rebuild.
         """
         if isinstance(function, functools.partial):
-            return functools.partial(self.of(function.func), *function.args, **function.keywords)
+            arguments = [self.rebuilt(each) for each in function.args]
+            named = {name: self.rebuilt(each) for name, each in function.keywords.items()}
+            return functools.partial(self.of(function.func), *arguments, **named)
         if isinstance(function, types.MethodType):
-            return types.MethodType(self.of(function.__func__), function.__self__)
-        plain = inspect.unwrap(function)
+            return types.MethodType(self.of(function.__func__), self.rebuilt(function.__self__))
+        plain = inspect.unwrap(function) if callable(function) else function
         if not isinstance(plain, types.FunctionType):
-            raise TypeError(f"{function!r} is not a Python function")
-        return self._function(plain, self._scope(plain.__globals__))
+            raise TypeError(f"{getattr(function, '__name__', function)!s} is not Python code")
+        return self._function(plain)
 
-    def follow(self, tape: Tape, shape: torch.Size) -> None:
-        """Draw over `tape` from now on; only draws of the latent's `shape` are taped."""
-        self.tape, self.shape = tape, shape
+    def rebuilt(self, value):
+        """`value` with twins of all sampling code in it; `value` itself where there is none."""
+        if id(value) not in self._made:
+            self._made[id(value)] = (value, value)  # what holds itself is left as it is
+            self._made[id(value)] = (value, self._rebuilt(value))
+        return self._made[id(value)][1]
 
-    def draw(self, host):
-        """One Gaussian draw over the tape."""
-        return self.tape.draw(host)
+    def _rebuilt(self, value):
+        if isinstance(value, types.FunctionType):
+            library = _is_library(value.__module__)
+            return value if library else self._function(inspect.unwrap(value))
+        if isinstance(value, types.MethodType):
+            owner, library = value.__self__, _is_library(value.__func__.__module__)
+            return value if isinstance(owner, nn.Module) or library else self.of(value)
+        if isinstance(value, functools.partial):
+            return self.of(value) if self.rebuilt(value.func) is not value.func else value
+        if isinstance(value, comfy.samplers.Sampler) or hasattr(value, "sampler_function"):
+            return self.sampler(value)
+        if type(value) in (dict, list, tuple):
+            return self._container(value)
+        return value
 
-    def sampler(self, noise_sampler):
-        """A `noise_sampler(sigma, sigma_next)` whose draws go over the tape."""
-        return lambda sigma, sigma_next: self.draw(lambda: noise_sampler(sigma, sigma_next))
+    def _container(self, value):
+        if isinstance(value, dict):
+            twins = {key: self.rebuilt(each) for key, each in value.items()}
+            return twins if any(twins[key] is not value[key] for key in value) else value
+        twins = type(value)(self.rebuilt(each) for each in value)
+        return twins if any(a is not b for a, b in zip(twins, value, strict=True)) else value
 
-    def _function(self, plain: types.FunctionType, scope: dict) -> types.FunctionType:
-        twin = types.FunctionType(
-            _without_detach(plain.__code__),
-            scope,
-            plain.__name__,
-            plain.__defaults__,
-            self._closure(plain.__closure__),
-        )
-        twin.__kwdefaults__ = plain.__kwdefaults__
-        twin.__module__ = plain.__module__
+    def sampler(self, sampler):
+        """A copy of a host sampler whose functions, and those of samplers in it, are twins."""
+        twin = copy.copy(sampler)
+        self._made[id(sampler)] = (sampler, twin)
+        for name, value in vars(sampler).items():
+            setattr(twin, name, self.rebuilt(value))
+        if hasattr(sampler, "sampler_function"):
+            twin.sampler_function = self.of(sampler.sampler_function)
+            options = dict(twin.extra_options)
+            if options.get("noise_sampler") is not None:
+                options["noise_sampler"] = taped(options["noise_sampler"])
+            twin.extra_options = options
+        else:
+            twin.sample = types.MethodType(self.of(type(sampler).sample), twin)
         return twin
 
-    def _closure(self, cells):
-        """A sampler made by a factory keeps other samplers in its closure: those get twins too."""
-        return cells and tuple(
-            types.CellType(self.of(content)) if self._is_ours(content := _content(cell)) else cell
-            for cell in cells
-        )
+    def _function(self, plain: types.FunctionType) -> types.FunctionType:
+        made = self._made.get(id(plain), (plain, plain))[1]
+        if made is not plain:
+            return made
+        scope, closure = self.scope(plain.__globals__), self._closure(plain.__closure__)
+        defaults = plain.__defaults__ and self.rebuilt(plain.__defaults__)
+        code = _without_detach(plain.__code__)
+        twin = types.FunctionType(code, scope.twins, plain.__name__, defaults, closure)
+        self._made[id(plain)] = (plain, twin)
+        twin.__kwdefaults__, twin.__module__ = plain.__kwdefaults__, plain.__module__
+        twin.__dict__.update(plain.__dict__)
+        scope.need(_names(plain.__code__))
+        return twin
 
-    def _is_ours(self, value) -> bool:
-        module = getattr(value, "__module__", None) or ""
-        return isinstance(value, types.FunctionType) and module.startswith(HOST_PACKAGES)
-
-    def _scope(self, original: dict) -> dict:
-        """The copied globals of a module, each function and class in it replaced by its twin."""
-        name = original.get("__name__", "")
-        if name in self._modules:
-            return self._modules[name]
-        scope = self._modules[name] = dict(original)
-        for key, value in original.items():
-            scope[key] = self._twin_of_global(value, name, scope)
-        for key, adapt in (
-            ("BrownianTreeNoiseSampler", self._taped),
-            ("PIDStepSizeController", _with_fixed_steps),
-        ):
-            if key in scope:
-                scope[key] = adapt(original[key])
-        return scope
-
-    def _twin_of_global(self, value, module: str, scope: dict):
-        if value is torch:
-            return self._torch
-        if isinstance(value, types.ModuleType) and value.__name__.startswith(HOST_PACKAGES):
-            return types.SimpleNamespace(**self._scope(vars(value)))
-        home = getattr(value, "__module__", None)
-        if home != module and not str(home).startswith(HOST_PACKAGES):
-            return value
-        if home != module and home in sys.modules:
-            scope = self._scope(vars(sys.modules[home]))
-        if isinstance(value, types.FunctionType):
-            plain = inspect.unwrap(value)
-            return self._function(plain, scope) if plain.__globals__["__name__"] == home else value
-        return self._class(value, scope) if isinstance(value, type) else value
-
-    def _class(self, original: type, scope: dict) -> type:
+    def class_of(self, original: type) -> type:
         """A subclass with every method rebuilt, so that `super()` still finds the original."""
         methods = {
-            name: self._function(inspect.unwrap(method), scope)
+            name: self._function(inspect.unwrap(method))
             for name, method in vars(original).items()
             if isinstance(method, types.FunctionType)
         }
@@ -123,39 +134,103 @@ class Twins:
         except TypeError:  # a final class (an enum, a NamedTuple) holds no sampling code
             return original
 
-    def _taped(self, original: type) -> type:
-        twins = self
+    def _closure(self, cells):
+        """A sampler made by a factory keeps other samplers in its closure: those get twins too."""
+        return cells and tuple(self._cell(cell) for cell in cells)
 
-        class TapedNoiseSampler(original):
-            def __call__(self, sigma, sigma_next):
-                return twins.draw(lambda: original.__call__(self, sigma, sigma_next))
+    def _cell(self, cell):
+        try:
+            content = cell.cell_contents
+        except ValueError:  # an empty cell
+            return cell
+        twin = self.rebuilt(content)
+        return cell if twin is content else types.CellType(twin)
 
-        return TapedNoiseSampler
+    def scope(self, original: dict) -> _Scope:
+        name = original.get("__name__", "")
+        if name not in self._scopes:
+            self._scopes[name] = _Scope(self, original)
+        return self._scopes[name]
 
 
-class _TapedTorch:
-    """`torch` as a sampler sees it: draws of the latent's shape are taped, gradients stay on."""
+class _Scope:
+    """The copied globals of a module, in which what its functions name is twins."""
 
-    def __init__(self, twins: Twins):
-        self._twins = twins
-        self.no_grad = nullcontext
+    def __init__(self, makes: Twins, original: dict):
+        self._makes, self._original = makes, original
+        self._name = original.get("__name__", "")
+        self._done: set[str] = set()
+        self.twins = dict(original)
 
-    def __getattr__(self, name):
+    def need(self, names: Iterable[str]) -> None:
+        """Put in twins of the globals of these names, and of what those name."""
+        for name in names:
+            if name in self._original and name not in self._done:
+                self._done.add(name)
+                self.twins[name] = self._twin(name, self._original[name])
+
+    def _twin(self, name: str, value):
+        if value is torch:
+            return _TorchWithGradients()
+        if value is torch.no_grad or value is torch.inference_mode:
+            return _nothing
+        if isinstance(value, types.ModuleType):
+            ours = _together(value.__name__, self._name)
+            return _Module(self._makes.scope(vars(value))) if ours else value
+        if not _together(getattr(value, "__module__", None), self._name):
+            return value
+        if isinstance(value, type):
+            if name in ADAPTED:
+                return ADAPTED[name](value)
+            return value if issubclass(value, nn.Module) else self._makes.class_of(value)
+        if isinstance(value, types.FunctionType):
+            plain = inspect.unwrap(value)
+            ours = _together(plain.__globals__.get("__name__"), self._name)
+            return self._makes.of(plain) if ours else value
+        return self._makes.rebuilt(value)
+
+
+class _Module:
+    """A module as a twin sees it: what is asked of it is a twin too."""
+
+    def __init__(self, scope: _Scope):
+        self._scope = scope
+
+    def __getattr__(self, name: str):
+        self._scope.need((name,))
+        try:
+            return self._scope.twins[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class _Nothing(ContextDecorator):
+    """A context and a decorator that changes nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return False
+
+
+def _nothing(mode=True):
+    """In place of `torch.no_grad` and `torch.inference_mode`, with or without parentheses."""
+    return mode if callable(mode) else _Nothing()
+
+
+class _TorchWithGradients:
+    """`torch` as a twin sees it: what switches gradients off does nothing."""
+
+    no_grad = inference_mode = set_grad_enabled = staticmethod(_nothing)
+
+    def __getattr__(self, name: str):
         return getattr(torch, name)
 
-    def inference_mode(self, mode: bool = True):
-        return nullcontext() if mode else torch.inference_mode(False)
 
-    def randn_like(self, like, **options):
-        if like.shape != self._twins.shape:
-            return torch.randn_like(like, **options)
-        return self._twins.draw(lambda: torch.randn_like(like, **options))
-
-    def randn(self, *size, **options):
-        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
-        if torch.Size(shape) != self._twins.shape:
-            return torch.randn(*size, **options)
-        return self._twins.draw(lambda: torch.randn(*size, **options))
+def _taped(original: type) -> type:
+    """Brownian motion: an increment is one draw, whatever the tree draws for itself."""
+    return type(original.__name__, (original,), {"__call__": taped(original.__call__)})
 
 
 def _with_fixed_steps(original: type) -> type:
@@ -168,11 +243,27 @@ def _with_fixed_steps(original: type) -> type:
     return FixedStepSizeController
 
 
-def _content(cell):
-    try:
-        return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
+ADAPTED = {"BrownianTreeNoiseSampler": _taped, "PIDStepSizeController": _with_fixed_steps}
+
+
+def _together(module: str | None, other: str) -> bool:
+    """Whether a module belongs to the sampling code of another: ComfyUI's, or the same pack's."""
+    name = module or ""
+    if name == other or name.startswith(HOST_PACKAGES):
+        return True
+    return not _is_library(name) and name.split(".")[0] == other.split(".")[0]
+
+
+def _is_library(module: str | None) -> bool:
+    name = module or ""
+    if name.startswith(HOST_PACKAGES):
+        return False
+    return name.split(".")[0] in (*LIBRARIES, "", __name__.split(".")[0])
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _without_detach(code: types.CodeType) -> types.CodeType:

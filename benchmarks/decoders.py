@@ -1,0 +1,145 @@
+"""Decoders at their published size, counted with their backward: as a whole and block by block."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
+
+GB = 2**30
+PROBE = 64  # pixels a side of the picture at which blocks are found, as the pack does
+KL = {
+    "double_z": True,
+    "z_channels": 4,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 128,
+    "ch_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+}
+WAN = {
+    "dim": 96,
+    "z_dim": 16,
+    "dim_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_scales": [],
+    "temperal_downsample": [False, True, True],
+    "dropout": 0.0,
+}
+
+
+def _kl(**changes):
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    return AutoencoderKL(ddconfig={**KL, **changes}, embed_dim=changes.get("z_channels", 4))
+
+
+def _flux():
+    from comfy.ldm.models.autoencoder import AutoencodingEngine
+
+    parts = "comfy.ldm.modules.diffusionmodules.model"
+    sizes = {**KL, "z_channels": 16}
+    return AutoencodingEngine(
+        regularizer_config={"target": "comfy.ldm.models.autoencoder.DiagonalGaussianRegularizer"},
+        encoder_config={"target": f"{parts}.Encoder", "params": sizes},
+        decoder_config={"target": f"{parts}.Decoder", "params": sizes},
+    )
+
+
+def _wan():
+    from comfy.ldm.wan.vae import WanVAE
+
+    return WanVAE(**WAN)
+
+
+def _wan22():
+    from comfy.ldm.wan.vae2_2 import WanVAE
+
+    return WanVAE(**{**WAN, "dim": 160, "z_dim": 48})
+
+
+def _taesd():
+    from comfy.taesd.taesd import TAESD
+
+    return TAESD(latent_channels=4)
+
+
+def _hunyuan():
+    return _kl(z_channels=16, conv3d=True, time_compress=4)
+
+
+DECODERS = {  # name -> what makes it, channels (and frames) of its latent, pixels per number
+    "SD1.5, SDXL": (_kl, (4,), 8),
+    "SD3, Flux": (_flux, (16,), 8),
+    "Wan 2.1, Qwen-Image": (_wan, (16, 1), 8),
+    "Wan 2.2": (_wan22, (48, 1), 16),
+    "HunyuanVideo": (_hunyuan, (16, 1), 8),
+    "TAESD": (_taesd, (4,), 8),
+}
+
+
+def decoder_count(name: str, side: int, by_blocks: bool, dtype=None) -> float:
+    """GB at the peak of one decoding of a square picture and its backward, weights not counted."""
+    import torch
+    from counted import Counted, no_contents
+
+    from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
+
+    make, channels, scale = DECODERS[name]
+    with no_contents(), torch.no_grad():
+        with default_dtype(dtype or torch.bfloat16):
+            network = make().requires_grad_(False)
+
+        def latent(pixels: int):
+            shape = (1, *channels, pixels // scale, pixels // scale)
+            return torch.empty(shape, dtype=dtype or torch.bfloat16)
+
+        z, blocks = latent(side), nullcontext()
+        if by_blocks:
+            blocks = _blocks(network, latent(PROBE))
+        with single_frame(network), blocks, Counted([*network.parameters(), z]) as counted:
+            _pull(network, z)
+    gc.collect()
+    return counted.peak / GB
+
+
+@contextmanager
+def default_dtype(dtype) -> Iterator[None]:
+    """Within, modules are made in `dtype`; tensors without contents cannot be moved to it."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _pull(network, z) -> None:
+    import torch
+
+    with torch.enable_grad():
+        leaf = z.clone().requires_grad_()
+        torch.autograd.grad(network.decode(leaf).float().sum(), leaf)
+
+
+def _blocks(network, probe):
+    import torch
+
+    from ComfyUI_DNO.dno.autograd import profile, saved
+    from ComfyUI_DNO.dno.autograd.blocks import by_block
+    from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
+
+    resident = frozenset(saved.address(weight) for weight in network.parameters())
+
+    def run():
+        return network.decode(probe.clone().requires_grad_())
+
+    apart = patch.object(profile, "address", saved.address)
+    with torch.enable_grad(), single_frame(network), apart:
+        return by_block(profile.profile(network, run, resident).blocks())

@@ -1,0 +1,235 @@
+"""Every level of memory gives the same gradient and ComfyUI's picture, to the last bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ComfyUI_DNO.dno.autograd.structure import calls_noted, find_blocks
+from ComfyUI_DNO.nodes.host.sampling import levels
+from ComfyUI_DNO.nodes.host.sampling.levels import Level, Plan, Sizes, plan
+
+from ..support import families
+from ..support.families import FAMILIES, build
+from ..support.family_probe import Probe, difference, doubles, sample
+from .test_families import KNOWN, exact
+from .test_model_patches import PATCHES, with_controlnet, with_free_u, with_hooks, with_lora
+
+SAMPLED = ["SD1.5", "SD3", "Flux", "Lumina 2"]  # a UNet, two streams, writes in place, refiners
+SLOW = [Level.RECORDED, Level.KEPT, Level.NESTED]  # between whole calls and the smallest
+LADDER = (1e-4, 1e-5, 1e-6)
+EXACT = 1e-9
+
+
+def at(level: Level, guider, shape, dtype=torch.float32, **probe) -> Probe:
+    probe = Probe(level=level, **probe)
+    sample(guider, probe, shape, dtype)
+    assert set(probe.sampling.levels._used) == {level}
+    return probe
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_smallest_level_is_exact_on_every_family(name):
+    family = FAMILIES[name]
+    with doubles():
+        guider = families.guider(family, build(family, torch.float64))
+        probe = at(Level.SPLIT, guider, family.latent, torch.float64)
+    assert difference(probe.gradient, exact(name).gradient) < EXACT
+    assert torch.equal(probe.latent, exact(name).latent)
+
+
+@pytest.mark.parametrize("level", SLOW)
+@pytest.mark.parametrize("name", SAMPLED)
+def test_every_level_is_exact_and_gives_comfyuis_picture(name, level):
+    family = FAMILIES[name]
+    with doubles():
+        guider = families.guider(family, build(family, torch.float64))
+        probe = at(level, guider, family.latent, torch.float64)
+    assert difference(probe.gradient, exact(name).gradient) < EXACT
+    with torch.inference_mode():
+        guider = families.guider(family, build(family))
+        plain = sample(guider, "euler", family.latent)
+        probe = at(level, guider, family.latent)
+        assert torch.equal(probe.latent, plain)
+        assert torch.equal(sample(guider, "euler", family.latent), plain)
+
+
+def with_block_index(model):
+    """A patch that does something else in every block."""
+    patched = model.clone()
+
+    def attend(n, context, value, extra_options):
+        factor = 1 + 0.1 * extra_options["transformer_index"] + 0.3 * extra_options["block"][1]
+        return n, context, value * factor
+
+    patched.set_model_attn2_patch(attend)
+    return families.guider(FAMILIES["SD1.5"], patched)
+
+
+def with_replaced_attention(model):
+    """An attention override of the user's own, which differentiates."""
+    patched = model.clone()
+    patched.model_options["transformer_options"]["optimized_attention_override"] = (
+        lambda function, q, k, v, *args, **kwargs: function(q * 0.7, k, v, *args, **kwargs)
+    )
+    return families.guider(FAMILIES["SD1.5"], patched)
+
+
+MORE = [with_block_index, with_replaced_attention]
+
+
+@pytest.mark.parametrize("patch", [*PATCHES, *MORE])
+def test_the_smallest_level_is_exact_with_what_users_patch_onto_a_model(patch):
+    family = FAMILIES["SD1.5"]
+    with doubles():
+        whole, small = (
+            at(level, patch(build(family, torch.float64)), family.latent, torch.float64, steps=by)
+            for level, by in ((Level.CALL, LADDER if patch in MORE else ()), (Level.SPLIT, ()))
+        )
+    assert not whole.errors or min(whole.errors) < 1e-8
+    assert difference(small.gradient, whole.gradient) < EXACT
+    assert torch.equal(small.latent, whole.latent)
+
+
+@pytest.mark.parametrize("patch", [with_lora, with_controlnet, with_free_u])
+@pytest.mark.parametrize("level", SLOW)
+def test_every_level_is_exact_with_patches(patch, level):
+    family = FAMILIES["SD1.5"]
+    with doubles():
+        whole, other = (
+            at(lv, patch(build(family, torch.float64)), family.latent, torch.float64)
+            for lv in (Level.CALL, level)
+        )
+    assert difference(other.gradient, whole.gradient) < EXACT
+
+
+def test_weights_that_hooks_swap_are_not_recorded_but_computed_again_as_they_were():
+    family = FAMILIES["SD1.5"]
+    with doubles():
+        whole = at(
+            Level.CALL, with_hooks(build(family, torch.float64)), family.latent, torch.float64
+        )
+        wanted = {"automatic": Level.CALL, "blocks": Level.NESTED, "least": Level.CALL}
+        for memory, level in wanted.items():
+            probe = Probe(memory=memory)
+            sample(with_hooks(build(family, torch.float64)), probe, family.latent, torch.float64)
+            assert set(probe.sampling.levels._used) == {level}
+            assert difference(probe.gradient, whole.gradient) < EXACT
+
+
+def test_the_plan_is_the_fastest_that_fits():
+    sizes = Sizes(record=1000, inputs=100, block=100, parts=2)
+    assert plan(sizes, 10**6, 0, Level.RECORDED).count > 100
+    assert plan(sizes, 3300, 0, Level.RECORDED) == Plan(Level.RECORDED, Level.CALL, 3)
+    assert plan(sizes, 3300, 2000, Level.RECORDED) == Plan(Level.RECORDED, Level.CALL, 1)
+    assert plan(sizes, 3300, 9000, Level.RECORDED) == Plan(Level.RECORDED, Level.CALL, 0)
+    assert plan(sizes, 3300, 0, Level.CALL) == Plan(Level.RECORDED, Level.CALL, 0)
+    assert plan(sizes, 1200, 0, Level.RECORDED) == Plan(Level.KEPT, Level.NESTED, 10)
+    assert plan(sizes, 3300, 0, Level.NESTED) == Plan(Level.KEPT, Level.NESTED, 0)
+    assert plan(sizes, 200, 0, Level.RECORDED) == Plan(Level.SPLIT, Level.SPLIT, 0)
+    assert plan(sizes, 10**6, 0, Level.SPLIT) == Plan(Level.SPLIT, Level.SPLIT, 0)
+
+
+@pytest.mark.parametrize(
+    ("share", "fast"), [(10, Level.RECORDED), (0.6, Level.KEPT), (0.15, Level.SPLIT)]
+)
+def test_what_was_measured_decides(share, fast):
+    """Of a real UNet: free memory as a multiple of what recording one evaluation keeps."""
+    family = FAMILIES["SD1.5"]
+    guider = families.guider(family, build(family))
+    whole = Probe(memory="automatic")
+    sample(guider, whole, family.latent)
+    record = whole.sampling.levels.sizes.record
+    probe = Probe(memory="automatic", free=int(share * record / levels.SHARE))
+    sample(guider, probe, family.latent)
+    sizes, used = probe.sampling.levels.sizes, probe.sampling.levels._used
+    assert max(used, key=used.get) is fast, (sizes, used)
+    assert sizes.peak(Level.SPLIT) < sizes.peak(Level.NESTED) < sizes.peak(Level.CALL)
+    assert torch.equal(probe.latent, whole.latent)
+    assert difference(probe.gradient, whole.gradient) < 1e-4
+
+
+def test_out_of_memory_leads_from_one_level_to_the_next(caplog):
+    """A network that runs out of memory wherever more than one block has a graph."""
+    family, seen = FAMILIES["SD1.5"], []
+    guider = families.guider(family, build(family))
+
+    class Falling(Probe):
+        def _probe(self, noise):
+            self.sampling.levels.begin("automatic", 2**40, 0, 3, lambda recomputed: None)
+            while True:
+                self.sampling.render(noise)  # as if its backward had run out of memory
+                seen.append(min(self.sampling.levels._used))
+                if not self.sampling.levels.lower():
+                    break
+            super()._probe(noise)
+
+    probe = Falling()
+    sample(guider, probe, family.latent)
+    assert seen == list(Level)
+    assert caplog.text.count("goes on with less") == len(Level) - 1
+    assert difference(probe.gradient, at(Level.CALL, guider, family.latent).gradient) < 1e-4
+
+
+class Walked(nn.Module):
+    """A network whose middle is walked from outside, as ComfyUI's UNet is."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList([self.stage(), nn.Sequential(nn.Linear(2, 2))])
+        self.middle = self.stage()
+        self.called = nn.ModuleList(
+            [nn.Sequential(nn.Linear(2, 2), nn.ModuleList([nn.Linear(2, 2)]))]
+        )
+        self.head = nn.Sequential(nn.Linear(2, 2), nn.SiLU())
+
+    @staticmethod
+    def stage():
+        stack = nn.Module()
+        stack.layers = nn.ModuleList([nn.Sequential(nn.Linear(2, 2)) for _ in range(2)])
+        stack.forward = lambda x: stack.layers[1](stack.layers[0](x))
+        return nn.Sequential(nn.Sequential(nn.Linear(2, 2)), stack)
+
+    def forward(self, x):
+        for part in (*self.stages[0], self.stages[1], *self.middle):
+            x = part(x)
+        outer = self.called[0]
+        return self.head(outer(x))
+
+
+def test_blocks_are_found_by_structure():
+    network = Walked()
+    network.called[0].forward = lambda x: network.called[0][1][0](network.called[0][0](x))
+    with calls_noted([network]) as called:
+        network(torch.ones(1, 2))
+    stage, middle = network.stages[0], network.middle
+    expected = [stage[0], *stage[1].layers, network.stages[1], middle[0], *middle[1].layers]
+    expected.append(network.called[0])
+    assert list(map(id, find_blocks(network, called))) == list(map(id, expected))
+
+
+def test_a_network_that_does_not_repeat_itself_by_blocks_falls_back_to_whole_calls(caplog):
+    """A block that counts its calls, as one with a memory of its own would."""
+    family = FAMILIES["Flux"]
+    model = build(family)
+    network = model.model.diffusion_model
+    block = network.double_blocks[0]
+    inner = type(block).forward
+    counts = {"calls": 0}
+
+    def counting(*args, **kwargs):
+        counts["calls"] += 1
+        img, txt = inner(block, *args, **kwargs)
+        return img * counts["calls"], txt
+
+    class Twice(Probe):
+        def _probe(self, noise):
+            for _ in range(2):
+                super()._probe(noise)
+
+    block.forward = counting
+    probe = Twice(level=Level.KEPT)
+    sample(families.guider(family, model), probe, family.latent)
+    assert "does not repeat itself block by block" in caplog.text
+    assert not probe.sampling.levels._by_block and block.forward is counting

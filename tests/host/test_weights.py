@@ -1,0 +1,194 @@
+"""Weights that are cast or streamed for one product are fetched again, exact and not kept."""
+
+from __future__ import annotations
+
+import comfy.model_management as management
+import comfy.ops
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ComfyUI_DNO.nodes.host.sampling.levels import Level
+from ComfyUI_DNO.nodes.host.sampling.weights import Weights, offload_streams_wait
+
+from ..support import families
+from ..support.families import FAMILIES, build
+from ..support.family_probe import Probe, difference, sample
+
+FP8 = torch.float8_e4m3fn
+CASTING = [Level.RECORDED, Level.CALL, Level.KEPT, Level.SPLIT]
+
+
+class OneBuffer:
+    """Casts as newer ComfyUI does: each layer's weights over the memory of the one before."""
+
+    def __init__(self):
+        self.memory = np.zeros(2**20, np.uint8)
+
+    def __call__(self, layer, input=None, *others, offloadable=False, **named):
+        given, at = [], 0
+        for weight in (layer.weight, layer.bias):
+            if weight is None:
+                given.append(None)
+                continue
+            size = weight.numel() * 4
+            part = torch.from_numpy(self.memory[at : at + size].view(np.float32))  # a new storage
+            given.append(part.view(weight.shape).copy_(weight.detach()))
+            at += size
+        return (*given, None) if offloadable else tuple(given)
+
+
+def gradient(model, level: Level):
+    probe = Probe(level=level)
+    sample(families.guider(FAMILIES["Flux"], model), probe, FAMILIES["Flux"].latent, steps=2)
+    return probe.gradient
+
+
+@pytest.mark.parametrize("level", CASTING)
+def test_one_buffer_for_all_weights_does_not_spoil_the_gradient(level, monkeypatch):
+    """ComfyUI's dynamic VRAM, on the CPU: neither versions nor storages tell of the overwrite."""
+    model = build(FAMILIES["Flux"], torch.float16, torch.float32)
+    expected = gradient(model, level)
+    monkeypatch.setattr(comfy.ops, "cast_bias_weight", OneBuffer())
+    assert difference(gradient(model, level), expected) < 1e-6
+    monkeypatch.setattr(Weights, "again", lambda self, tensor: None)
+    assert difference(gradient(model, level), expected) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, FP8])
+def test_cast_weights_are_not_kept(dtype, monkeypatch):
+    """Of a recorded evaluation, no saved matrix has the shape of a layer's weight."""
+    model, fetched, kept = build(FAMILIES["Flux"], dtype, torch.float32), set(), set()
+    plain = Weights.again
+
+    def again(self, tensor: Tensor):
+        found = plain(self, tensor)
+        (kept if found is None else fetched).add(tuple(sorted(tensor.shape)))
+        return found
+
+    monkeypatch.setattr(Weights, "again", again)
+    gradient(model, Level.RECORDED)
+    layers = model.model.diffusion_model.modules()
+    weights = {tuple(sorted(m.weight.shape)) for m in layers if isinstance(m, nn.Linear)}
+    assert len(fetched & weights) > 2 and not kept & weights
+
+
+class Scaled(nn.Module):
+    """Two scaled fp8 layers, the first of which multiplies its weight by its scale."""
+
+    def __init__(self):
+        super().__init__()
+        linear = comfy.ops.scaled_fp8_ops().Linear
+        self.layers = nn.ModuleList([linear(8, 6), linear(6, 40)])
+        generator = torch.Generator().manual_seed(0)
+        for layer in self.layers:
+            weight = torch.randn(layer.weight.shape, generator=generator).to(FP8)
+            layer.weight = nn.Parameter(weight, requires_grad=False)
+            layer.bias = nn.Parameter(torch.zeros(len(weight)), requires_grad=False)
+            layer.scale_weight = nn.Parameter(torch.tensor(0.5), requires_grad=False)
+
+    def forward(self, x):
+        return self.layers[1](self.layers[0](x).sin()).cos()
+
+
+@pytest.mark.skipif(not hasattr(comfy.ops, "scaled_fp8_ops"), reason="newer: quantised layers")
+def test_scaled_layers_keep_neither_their_weight_nor_its_product():
+    network, weights, found = Scaled(), Weights(), []
+    x = torch.randn(5, 30, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    (expected,) = torch.autograd.grad(network(x).sum(), x)
+
+    def pack(tensor):
+        again = weights.again(tensor)
+        found.append(tensor.numel() if again is None else 0)
+        return again or tensor
+
+    def unpack(saved):
+        return saved if isinstance(saved, Tensor) else saved()
+
+    cast = comfy.ops.cast_bias_weight
+    with weights.watched([network]), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        out = network(x)
+    assert comfy.ops.cast_bias_weight is cast
+    assert torch.equal(torch.autograd.grad(out.sum(), x)[0], expected)
+    assert found.count(0) == 2 and min(found[i] for i in range(len(found)) if found[i]) > 48
+
+
+class Packed(nn.Module):
+    """A layer of a pack's own, as GGUF's: its class unpacks the weight for each product."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.arange(16, dtype=torch.uint8), requires_grad=False)
+        self.bias = None
+
+    def cast_bias_weight(self, input=None, dtype=None, device=None):
+        return self.weight.to(dtype or input.dtype).view(4, 4) / 7, None
+
+    def forward(self, x):
+        weight, bias = self.cast_bias_weight(x)
+        return nn.functional.linear(x, weight, bias).sin()
+
+
+def test_layers_that_unpack_their_weights_by_a_method_of_their_own():
+    layer, weights, kept = Packed(), Weights(), []
+    x = torch.ones(3, 4, requires_grad=True)
+    (expected,) = torch.autograd.grad(layer(x).sum(), x)
+
+    def pack(tensor):
+        again = weights.again(tensor)
+        kept.extend([] if again else [tensor.shape])
+        return again or tensor
+
+    def unpack(saved):
+        return saved if isinstance(saved, Tensor) else saved()
+
+    with weights.watched([layer]), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        out = layer(x).sum()
+    assert torch.equal(torch.autograd.grad(out, x)[0], expected)
+    assert (4, 4) not in kept and "cast_bias_weight" not in vars(layer)
+
+
+class Stream:
+    """A stream's clock, and what it knows of the other streams' clocks."""
+
+    def __init__(self, name: str):
+        self.name, self.now, self.seen = name, 0, {}
+
+    def tick(self) -> None:
+        self.now += 1
+        self.seen[self.name] = self.now
+
+    def wait_stream(self, other: Stream) -> None:
+        for name, now in {**other.seen, other.name: other.now}.items():
+            self.seen[name] = max(self.seen.get(name, 0), now)
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_streamed_weight_is_not_overwritten_before_backward_has_read_it(waits, monkeypatch):
+    """ComfyUI's own streams with clocks for events: a cast takes the memory last freed on its
+    stream, and must know of that memory's last use."""
+    device, main = torch.device("cuda"), Stream("main")
+    streams = [Stream("first"), Stream("second")]
+    monkeypatch.setattr(management, "STREAMS", {device: streams})
+    monkeypatch.setattr(management, "stream_counters", {device: 0})
+    monkeypatch.setattr(management, "NUM_STREAMS", 2)
+    monkeypatch.setattr(management, "current_stream", lambda device: main)
+    freed, unsafe = {stream.name: [] for stream in streams}, 0
+    for _ in range(4):
+        if waits:
+            offload_streams_wait(device)
+        used = []
+        for _ in range(8):  # a recorded call fetches a weight for each layer
+            stream = management.get_offload_stream(device)
+            if freed[stream.name]:
+                unsafe += stream.seen.get("main", 0) < freed[stream.name].pop()
+            stream.tick()
+            management.sync_stream(device, stream)
+            main.tick()
+            stream.wait_stream(main)  # as ComfyUI's layers end
+            used.append(stream)
+        for stream in reversed(used):  # and its backward reads them all once more
+            main.tick()
+            freed[stream.name].append(main.now)
+    assert (unsafe == 0) is waits

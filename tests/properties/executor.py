@@ -1,0 +1,310 @@
+"""Graphs in ComfyUI's own executor, with tiny random models and nodes that fail when told to."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import uuid
+from dataclasses import dataclass, field
+
+import comfy.hooks
+import comfy.model_management as management
+import comfy.samplers
+import execution
+import nodes
+import torch
+from comfy.comfy_types import IO
+from comfy_api.latest import io
+from comfy_execution.utils import get_executing_context
+
+from ComfyUI_DNO.dno.objective import Reward, Weighted
+from ComfyUI_DNO.nodes import DNOExtension
+
+from ..host.test_model_patches import lora
+from ..support import tiny
+
+CORE = (
+    *("custom_sampler", "freelunch", "pag", "cfg", "tomesd", "easycache", "latent", "mahiro"),
+    *("tcfg", "eps", "model_advanced", "apg", "fresca", "attention_multiply"),
+    "differential_diffusion",
+)
+KEPT: dict[str, object] = {}  # what the nodes `Keep` of the last prompt were given
+PREDICTIONS = {name: getattr(tiny.ModelType, name) for name in ("EPS", "V_PREDICTION", "FLOW")}
+
+
+class Broken(RuntimeError):
+    """The error that a fault raises."""
+
+
+@dataclass
+class Fault:
+    """What happens at one call, counted from 0. kind: interrupt, oom, error or nan."""
+
+    kind: str
+    place: str  # network, decoder or reward
+    call: int
+    seen: int = field(default=0, compare=False)
+    happened: bool = field(default=False, compare=False)
+
+    def __call__(self, output):
+        """The output, or what becomes of it."""
+        now, self.seen = self.seen == self.call, self.seen + 1
+        if not now:
+            return output
+        self.happened = True
+        if self.kind == "interrupt":
+            management.interrupt_current_processing()
+            management.throw_exception_if_processing_interrupted()
+        if self.kind == "oom":
+            raise management.OOM_EXCEPTION("out of memory, as a device says it")
+        if self.kind == "error":
+            raise Broken("something failed")
+        return output * float("nan")
+
+
+CLIMBING = ("climb", "sampled")  # the ids of nodes that run a climb
+FAULT: list[Fault] = []  # the one of the prompt that runs
+
+
+def strike(place: str, output):
+    """What a fault makes of a call of the node that climbs; of others, the replay's, nothing."""
+    context, fault = get_executing_context(), FAULT[0] if FAULT else None
+    climbing = context is not None and context.node_id in CLIMBING
+    return fault(output) if fault and fault.place == place and climbing else output
+
+
+@functools.cache
+def model(prediction: str):
+    """One for all prompts, an inference tensor in every weight, whose network can fail."""
+    with torch.inference_mode():
+        made = tiny.unet(PREDICTIONS[prediction])
+    network = made.model.diffusion_model
+    network.register_forward_hook(lambda module, given, output: strike("network", output))
+    return made
+
+
+@functools.cache
+def vae():
+    with torch.inference_mode():
+        made = tiny.vae()
+    decode = made.first_stage_model.decode
+    made.first_stage_model.decode = lambda *a, **k: strike("decoder", decode(*a, **k))
+    return made
+
+
+class Failing(Reward):
+    """A smooth reward that can fail."""
+
+    differentiable = True
+
+    def __call__(self, image):
+        ramp = torch.linspace(1, -1, image.shape[-1]).to(image)
+        return strike("reward", (image * ramp).mean((1, 2, 3)) * 5)
+
+
+def node(returned: tuple[str, ...], **inputs):
+    """A node of the first kind around a function of these inputs."""
+
+    def wrap(function):
+        def run(self, **values):
+            made = function(**values)
+            return made if isinstance(made, dict) and "ui" in made else (made,)
+
+        return type(
+            function.__name__, (),
+            {
+                "INPUT_TYPES": classmethod(lambda cls: {"required": inputs}),
+                "RETURN_TYPES": returned, "FUNCTION": "run", "CATEGORY": "tests", "run": run,
+                "OUTPUT_NODE": not returned,
+            },
+        )  # fmt: skip
+
+    return wrap
+
+
+NUMBER, WORD = ("INT", {"default": 0, "max": 2**62}), ("STRING", {"default": ""})
+
+
+@node(("MODEL",), prediction=(list(PREDICTIONS), {}))
+def TinyModel(prediction):
+    return model(prediction)
+
+
+@node(("VAE",))
+def TinyVAE():
+    return vae()
+
+
+@node(("CONDITIONING",), seed=NUMBER)
+def TinyPrompt(seed):
+    return tiny.conditioning(seed)
+
+
+@node(("CONDITIONING",), model=("MODEL", {}), conditioning=("CONDITIONING", {}))
+def ScheduledLora(model, conditioning):
+    """Its strength follows hook keyframes, state that the host resets once per sampling."""
+    group = comfy.hooks.create_hook_lora({}, 1.0, 0.0)
+    group.hooks[0].weights = lora(model)
+    frames = comfy.hooks.HookKeyframeGroup()
+    for strength, start in ((1.0, 0.0), (0.3, 0.4), (0.0, 0.8)):
+        frames.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start))
+    group.hooks[0].hook_keyframe = frames
+    return comfy.hooks.set_hooks_for_conditioning(conditioning, group)
+
+
+@node(("LATENT",), batch=NUMBER, width=NUMBER, start=WORD, mask=WORD, picked=WORD, nonce=NUMBER)
+def TinyLatent(batch, width, start, mask, picked, nonce):
+    """nonce: another one, and ComfyUI computes anew what follows."""
+    made = {"samples": torch.zeros(batch, 4, 8, width)}
+    if start == "picture":
+        made["samples"] = torch.randn(
+            made["samples"].shape, generator=torch.Generator().manual_seed(1)
+        )
+    if mask:
+        ramp = torch.linspace(0, 1, 8 * width)
+        made["noise_mask"] = (ramp if mask == "soft" else ramp.round()).expand(1, 64, -1)
+    if picked:
+        made["batch_index"] = list(range(1, 2 * batch, 2))
+    return made
+
+
+@node(("MODEL",), model=("MODEL", {}))
+def WritingCFG(model):
+    """A CFG function that writes into its arguments, as some packs do."""
+
+    def combine(args):
+        cond, uncond = args["cond"], args["uncond"]
+        cond -= uncond
+        cond *= args["cond_scale"]
+        cond += uncond
+        return cond
+
+    made = model.clone()
+    made.set_model_sampler_cfg_function(combine)
+    return made
+
+
+@node(("MODEL",), model=("MODEL", {}))
+def DrawingWrapper(model):
+    """Noise on the network's input from torch's own generator."""
+
+    def wrapper(apply, args):
+        given = args["input"] + 0.05 * torch.randn_like(args["input"])
+        return apply(given, args["timestep"], **args["c"])
+
+    made = model.clone()
+    made.set_model_unet_function_wrapper(wrapper)
+    return made
+
+
+@node(("MODEL",), model=("MODEL", {}))
+def StepCache(model):
+    """Every second step takes the first one's change over; its state is reset at the first step."""
+    state: dict = {}
+
+    def wrapper(apply, args):
+        sigmas = args["c"]["transformer_options"]["sample_sigmas"]
+        step = int((sigmas - args["timestep"][0]).abs().argmin())
+        if step == 0:
+            state.clear()
+        if step % 2 and state and state["change"].shape == args["input"].shape:
+            return args["input"] + state["change"]
+        output = apply(args["input"], args["timestep"], **args["c"])
+        state["change"] = (output - args["input"]).detach()
+        return output
+
+    made = model.clone()
+    made.set_model_unet_function_wrapper(wrapper)
+    return made
+
+
+@node(("IMAGE",), seed=NUMBER)
+def TinyPicture(seed):
+    return torch.rand(1, 24, 32, 3, generator=torch.Generator().manual_seed(seed))
+
+
+@node(("MASK",), seed=NUMBER)
+def TinyMask(seed):
+    return torch.rand(1, 24, 32, generator=torch.Generator().manual_seed(seed))
+
+
+@node(("DNO_REWARD",))
+def FailingReward():
+    return {"failing": Weighted(1.0, Failing())}
+
+
+@node((), name=WORD, value=(IO.ANY, {}))
+def Keep(name, value):
+    KEPT[name] = value
+    return {"ui": {}}
+
+
+OWN = (
+    *(TinyModel, TinyVAE, TinyPrompt, TinyLatent, TinyPicture, TinyMask, ScheduledLora, WritingCFG),
+    *(DrawingWrapper, StepCache, FailingReward, Keep),
+)
+
+
+def register(monkeypatch) -> None:
+    """ComfyUI's nodes that graphs use, this pack's, and those above."""
+    found = {each.__name__: each for each in OWN}
+    for name in CORE:
+        module = importlib.import_module(f"comfy_extras.nodes_{name}")
+        found |= getattr(module, "NODE_CLASS_MAPPINGS", {})
+        classes = [each for each in vars(module).values() if isinstance(each, type)]
+        found |= {_id(each): each for each in classes if issubclass(each, io.ComfyNode)}
+    found |= {_id(each): each for each in asyncio.run(DNOExtension().get_node_list())}
+    for name, each in found.items():
+        if name:
+            monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, name, each)
+
+
+def _id(cls: type[io.ComfyNode]) -> str:
+    return "" if cls is io.ComfyNode else cls.GET_SCHEMA().node_id
+
+
+class Messages:
+    """What ComfyUI's executor needs of its server."""
+
+    client_id = last_node_id = None
+
+    def send_sync(self, *_):
+        pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kept: what the nodes `Keep` were given; error: ComfyUI's own message, None if it ran."""
+
+    kept: dict[str, object]
+    error: dict | None
+    interrupted: bool
+
+    @property
+    def ran(self) -> bool:
+        return self.error is None and not self.interrupted
+
+
+class Host:
+    """One ComfyUI session: prompts one after the other, what has not changed is kept."""
+
+    def __init__(self):
+        caches = {"lru": 0, "ram": 0, "ram_inactive": 0}
+        self._executor = execution.PromptExecutor(Messages(), cache_args=caches)
+
+    def run(self, prompt: dict, fault: Fault | None = None) -> Outcome:
+        prompt_id = str(uuid.uuid4())
+        valid, error, outputs, errors = asyncio.run(
+            execution.validate_prompt(prompt_id, prompt, None)
+        )
+        assert valid and not errors, (error, errors)
+        KEPT.clear()
+        FAULT[:] = [fault] if fault else []
+        try:
+            self._executor.execute(prompt, prompt_id, {}, outputs)
+        finally:
+            FAULT.clear()
+        messages = dict(self._executor.status_messages)
+        interrupted = "execution_interrupted" in messages
+        return Outcome(dict(KEPT), messages.get("execution_error"), interrupted)

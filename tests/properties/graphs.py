@@ -1,0 +1,237 @@
+"""Random graphs around one DNO sampler: everything that it takes, and what people patch on models.
+
+Nodes and their widgets are read from the nodes themselves, so that new ones are drawn too.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import comfy.samplers
+import nodes
+from hypothesis import strategies as st
+
+from .executor import PREDICTIONS, Fault
+
+SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
+PATCHES = (
+    *("FreeU_V2", "PerturbedAttentionGuidance", "RescaleCFG", "Mahiro", "TCFG", "CFGZeroStar"),
+    *("APG", "FreSca", "Epsilon Scaling", "TemporalScoreRescaling", "UNetSelfAttentionMultiply"),
+    *("TomePatchModel", "EasyCache", "LazyCache", "LatentApplyOperationCFG"),
+    *("DifferentialDiffusion", "WritingCFG", "DrawingWrapper", "StepCache"),
+)
+SOCKETS = {  # what is put at a required socket
+    "IMAGE": "TinyPicture",
+    "MASK": "TinyMask",
+    "LATENT_OPERATION": "LatentOperationTonemapReinhard",
+}
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+KINDS, PLACES = ("interrupt", "oom", "error", "nan"), ("network", "decoder", "reward")
+SLOTS = ("latent", "history", "noise", "sampler", "sigmas")  # of the DNO Sampler
+
+
+@dataclass(frozen=True)
+class Case:
+    """plain: the graph with a KSampler; climbing: with a DNO sampler and its replay.
+
+    by_itself: whether a draw that the sampler makes can be optimised. fault: in `climbing` alone.
+    """
+
+    plain: dict
+    climbing: dict
+    prediction: str
+    custom: bool
+    scope: str
+    fault: Fault | None
+
+
+class Graph:
+    """A prompt that grows, node by node, with widgets drawn from what the nodes say of them."""
+
+    def __init__(self, draw):
+        self.draw, self.nodes = draw, {}
+
+    def add(self, kind: str, _id: str = "", /, **inputs) -> list:
+        """One more node; the link to its first output."""
+        name = _id or str(len(self.nodes) + 1)
+        self.nodes[name] = {"class_type": kind, "inputs": inputs}
+        return [name, 0]
+
+    def filled(self, kind: str, /, **links) -> list:
+        """A node whose other required inputs are drawn."""
+        for name, (socket, options) in required(kind).items():
+            if name in links:
+                continue
+            if socket in SOCKETS:
+                links[name] = self.filled(SOCKETS[socket])
+            else:
+                links[name] = self.draw(widget(socket, options))
+        return self.add(kind, **links)
+
+    def reward(self, depth: int = 2) -> list:
+        """A reward, or one made of several."""
+        shape = self.draw(
+            st.sampled_from(("leaf", "leaf", "modified", "sum", "lowest")[: 2 + depth])
+        )
+        leaves, modifiers = pool()
+        if shape == "leaf" or depth == 0:
+            return self.filled(self.draw(st.sampled_from(leaves)))
+        if shape == "modified":
+            inner = self.reward(depth - 1)
+            return self.filled(self.draw(st.sampled_from(modifiers)), reward=inner)
+        kind = "DNOCombineRewards" if shape == "sum" else "DNOMinimumReward"
+        parts = {"reward_1": self.reward(depth - 1), "reward_2": self.reward(depth - 1)}
+        return self.filled(kind, **parts)
+
+
+@functools.cache
+def required(kind: str) -> dict[str, tuple[str, dict]]:
+    """A node's required inputs: name -> (kind of socket or widget, options)."""
+    found = {}
+    for name, (socket, *more) in nodes.NODE_CLASS_MAPPINGS[kind].INPUT_TYPES()["required"].items():
+        options = dict(more[0]) if more else {}
+        if isinstance(socket, list):
+            socket, options = "COMBO", options | {"options": socket}
+        found[name] = socket, options
+    return found
+
+
+@functools.cache
+def pool() -> tuple[list[str], list[str]]:
+    """The nodes of rewards that need no network, and of those that make a reward of a reward."""
+    leaves, modifiers = ["FailingReward"], []
+    for kind in sorted(nodes.NODE_CLASS_MAPPINGS):
+        if not (kind.startswith("DNO") and kind.endswith("Reward")) or kind == "DNOMinimumReward":
+            continue
+        sockets = {socket for socket, _ in required(kind).values()} - set(WIDGETS) - set(SOCKETS)
+        if not sockets:
+            leaves.append(kind)
+        elif sockets == {"DNO_REWARD"}:
+            modifiers.append(kind)
+    return leaves, modifiers
+
+
+@functools.cache
+def named(end: str) -> list[str]:
+    """This pack's nodes whose name ends so and that need no connection."""
+    return [
+        kind
+        for kind in sorted(nodes.NODE_CLASS_MAPPINGS)
+        if kind.startswith("DNO") and kind.endswith(end) and "Combine" not in kind
+        if all(socket in WIDGETS for socket, _ in required(kind).values())
+    ]
+
+
+def widget(kind: str, options: dict) -> st.SearchStrategy:
+    """Most often the default, else any value that the node allows, within reason."""
+    if kind == "COMBO":
+        return st.sampled_from(list(options["options"]))
+    if kind == "BOOLEAN":
+        return st.booleans()
+    if kind == "STRING":
+        return st.just(options.get("default", ""))
+    low, high = options.get("min", 0), options.get("max", 1)
+    default = options.get("default", low)
+    high = min(high, max(4 * default, low + 4))
+    if kind == "INT":
+        other = st.integers(low, int(high))
+    else:
+        other = st.integers(0, 20).map(lambda part: low + (high - low) * part / 20)
+    return st.one_of(st.just(default), st.just(default), other)
+
+
+@st.composite
+def cases(draw) -> Case:
+    graph = Graph(draw)
+    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
+    prediction = pick(*PREDICTIONS)
+    model = graph.add("TinyModel", "model", prediction=prediction)
+    kinds = draw(st.lists(st.sampled_from(PATCHES), max_size=2, unique=True))
+    for kind in kinds:
+        model = graph.filled(kind, model=model)
+    vae = graph.add("TinyVAE", "vae")
+    positive, negative = (graph.add("TinyPrompt", seed=seed) for seed in (1, 2))
+    if pick(False, False, True):
+        positive = graph.add("ScheduledLora", model=model, conditioning=positive)
+    latent = graph.add(
+        "TinyLatent", "latent", batch=pick(1, 1, 2), width=pick(8, 12), start=pick("", "picture"),
+        mask=pick("", "", "hard", "soft"), picked=pick("", "", "yes"), nonce=0,
+    )  # fmt: skip
+    plan = dict(
+        seed=draw(st.integers(0, 2**32)), steps=draw(st.integers(1, 4)), cfg=pick(1.0, 3.0, 7.5),
+        sampler_name=draw(st.sampled_from(SAMPLERS)), scheduler=draw(st.sampled_from(SCHEDULERS)),
+        denoise=pick(1.0, 1.0, 0.6),
+    )  # fmt: skip
+    given = dict(model=model, positive=positive, negative=negative, latent_image=latent)
+    plain = {**graph.nodes}
+    plain["plain"] = {"class_type": "KSampler", "inputs": given | plan}
+    plain["keep"] = keep("plain", ["plain", 0])
+    plain["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["plain", 0], "vae": vae}}
+    plain["picture"] = keep("picture", ["decode", 0])
+    plain["given"] = keep("given", latent)
+    climb, scope = climbing(graph, vae)
+    custom = pick(False, False, False, True)
+    (with_guider if custom else with_sampler)(graph, given, plan, climb)
+    fault = None
+    if pick(True, True, False):
+        place = pick(*PLACES)
+        call = draw(st.integers(0, 30 if place == "network" else 4))
+        fault = Fault(pick(*KINDS), place, call)
+        if place == "reward":  # only where there is one that fails
+            whole = dict(reward_1=climb["reward"], reward_2=graph.add("FailingReward"))
+            graph.nodes["climb"]["inputs"]["reward"] = graph.filled("DNOCombineRewards", **whole)
+    return Case(plain, graph.nodes, prediction, custom, scope, fault)
+
+
+def climbing(graph: Graph, vae: list) -> tuple[dict, str]:
+    """What a DNO sampler takes beside KSampler's inputs, and the scope of the noise."""
+    draw = graph.draw
+    inputs = dict(vae=vae, reward=graph.reward(), iterations=draw(st.integers(0, 2)))
+    inputs["learning_rate"] = draw(st.sampled_from((0.02, 0.1)))
+    for name, end in (("regularizer", "Regularizer"), ("optimizer", "Optimizer")):
+        if draw(st.booleans()):
+            inputs[name] = graph.filled(draw(st.sampled_from(named(end))))
+    if draw(st.integers(0, 3)) == 0:
+        few = dict(samples=draw(st.sampled_from((2, 4))), at_once=draw(st.sampled_from((0, 1))))
+        inputs["gradient"] = graph.filled("DNOEstimatedGradient", **few)
+    scope = "all"
+    if draw(st.booleans()):
+        few = dict(best_of=draw(st.sampled_from((1, 1, 3))), seconds=0.0)
+        inputs["options"] = graph.filled("DNOOptions", **few)
+        scope = graph.nodes[inputs["options"][0]]["inputs"]["scope"]
+    return inputs, scope
+
+
+def keep(name: str, value: list) -> dict:
+    return {"class_type": "Keep", "inputs": {"name": name, "value": value}}
+
+
+def with_sampler(graph: Graph, given: dict, plan: dict, climb: dict) -> None:
+    """The DNO Sampler, and its noise replayed by ComfyUI's own nodes."""
+    graph.add("DNOSampler", "climb", **given, **plan, **climb)
+    for slot, name in enumerate(SLOTS[:2]):
+        graph.nodes[f"keep {name}"] = keep(name, ["climb", slot])
+    guider = dict(model=given["model"], positive=given["positive"], negative=given["negative"])
+    graph.add("CFGGuider", "guider", **guider, cfg=plan["cfg"])
+    links = {name: ["climb", slot] for slot, name in enumerate(SLOTS) if slot > 1}
+    graph.add(
+        "SamplerCustomAdvanced", "replay", guider=["guider", 0],
+        latent_image=given["latent_image"], **links,
+    )  # fmt: skip
+    graph.nodes["keep replay"] = keep("replay", ["replay", 0])
+
+
+def with_guider(graph: Graph, given: dict, plan: dict, climb: dict) -> None:
+    """The custom form in SamplerCustomAdvanced."""
+    inner = graph.add("KSamplerSelect", sampler_name=plan["sampler_name"])
+    graph.add("DNOSamplerCustom", "climb", sampler=inner, **climb)
+    schedule = {name: plan[name] for name in ("scheduler", "steps", "denoise")}
+    guider = dict(model=given["model"], positive=given["positive"], negative=given["negative"])
+    graph.add(
+        "SamplerCustomAdvanced", "sampled", noise=graph.add("RandomNoise", noise_seed=plan["seed"]),
+        guider=graph.add("CFGGuider", **guider, cfg=plan["cfg"]), sampler=["climb", 0],
+        sigmas=graph.add("BasicScheduler", model=given["model"], **schedule),
+        latent_image=given["latent_image"],
+    )  # fmt: skip
+    graph.nodes["keep latent"] = keep("latent", ["sampled", 0])

@@ -1,0 +1,102 @@
+"""Levels of memory on a device that counts its bytes: what each takes, and the fall to the next."""
+
+import inspect
+
+import comfy.model_management as management
+import pytest
+import torch
+
+from ComfyUI_DNO.nodes.host.sampling import aligner
+from ComfyUI_DNO.nodes.host.sampling.levels import Level
+
+from ...support import tiny
+from ...support.family_probe import Probe, difference, sample
+from ..climbing import climb, unload
+from ..device import MEMORY
+from ..streaming import one_buffer
+
+SIDE, STEPS = 12, 3
+falls = pytest.mark.xfail(
+    "levels.lower" not in inspect.getsource(aligner), reason="no iteration is repeated with less"
+)
+
+
+def pulled(level: Level):
+    """(gradient on the CPU, bytes at the peak beside the weights) of a sampling at one level."""
+    model = tiny.unet(tiny.ModelType.FLOW)
+    probe = Probe(level=level)
+    with torch.inference_mode():
+        management.load_models_gpu([model])
+    before = MEMORY.used
+    MEMORY.restart()
+    sample(tiny.guider(model), probe, (4, SIDE, SIDE), steps=STEPS)
+    return [part.cpu() for part in probe.gradient], MEMORY.peak - before
+
+
+@pytest.fixture(scope="module")
+def known():
+    """What `pulled` gives, level by level."""
+    found = {}
+    for level in Level:
+        found[level] = pulled(level)
+        unload()
+    return found
+
+
+def test_every_level_gives_the_same_gradient(known):
+    for level in Level:
+        assert difference(known[level][0], known[Level.RECORDED][0]) < 1e-5
+
+
+def test_every_level_takes_less_than_the_one_before(known):
+    peaks = [known[level][1] for level in Level]
+    recorded, call, kept, nested, split = peaks
+    assert recorded > (STEPS - 1) * call
+    assert kept < 0.5 * recorded
+    assert nested < min(0.5 * call, 0.9 * kept)
+    assert split < 0.7 * nested
+
+
+@pytest.mark.parametrize("level", [Level.RECORDED, Level.KEPT, Level.SPLIT])
+def test_every_level_is_exact_where_weights_come_and_go(level, known, monkeypatch):
+    monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
+    with one_buffer():
+        got, _ = pulled(level)
+    assert difference(got, known[Level.RECORDED][0]) < 1e-5
+
+
+def peak_of(memory: str) -> int:
+    unload()
+    MEMORY.restart()
+    climb(memory=memory, side=SIDE, steps=STEPS)
+    return MEMORY.peak
+
+
+@falls
+def test_out_of_memory_falls_to_the_next_level(monkeypatch):
+    expected, _ = climb(memory="recorded", side=SIDE, steps=STEPS)
+    most, least = peak_of("recorded"), peak_of("least")
+    unload()
+    monkeypatch.setattr(MEMORY, "budget", (most + least) // 2)
+    latent, history = climb(memory="recorded", side=SIDE, steps=STEPS)
+    assert len(history.records) == 2
+    torch.testing.assert_close(latent, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_smallest_levels_failure_is_a_sentence(monkeypatch, caplog):
+    least = peak_of("least")
+    unload()
+    monkeypatch.setattr(MEMORY, "budget", int(0.8 * least))
+    with pytest.raises(management.OOM_EXCEPTION):
+        climb(side=SIDE, steps=STEPS)
+    assert aligner.OUT_OF_MEMORY in caplog.text
+
+
+def test_automatic_stays_within_the_device(monkeypatch):
+    """What it plans from the first evaluation fits: nothing runs out on the way."""
+    least = peak_of("least")
+    unload()
+    monkeypatch.setattr(MEMORY, "budget", int(1.3 * least))
+    raised = MEMORY.refused
+    climb(side=SIDE, steps=STEPS)
+    assert MEMORY.refused == raised
