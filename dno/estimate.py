@@ -11,6 +11,7 @@ from how the reward changes under small Gaussian perturbations xi of size mu:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -26,7 +27,9 @@ from .objective import Objective
 METHODS = ("hybrid-2", "hybrid-1", "zeroth order")
 SCALES = ("calibrated", "unit", "none")
 USUAL = {"hybrid-1": 512}  # samples; 8 for the methods that sample each of them
+DRAWING = ("cuda", "xpu", "mps")  # devices with random numbers of their own
 Sample = tuple[Tensor, Tensor | None]  # a picture and its latent
+Steps = Callable[[], Iterator[list[Tensor]]]  # of each perturbation: what was added to each leaf
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,13 @@ class Estimated(Declared):
 
         @torch.no_grad()
         def gradients() -> list[Tensor]:
-            changes, directions = [], []
-            for xi, samples in self._neighbours(Point(problem, noise, step)):
-                changes.append(self._change(problem.objective, samples, plain.reward))
-                directions.append(xi)
-            columns = [torch.stack(leaf) for leaf in zip(*directions, strict=True)]
-            return self._combine(torch.stack(changes) / self.mu, columns)
+            point, leaves = Point(problem, noise, step), noise.leaves()
+            changes = [
+                self._change(problem.objective, samples, plain.reward)
+                for samples in self._neighbours(point)
+            ]
+            slopes = torch.stack(changes) / self.mu
+            return self._combine(slopes, lambda: self._directions(point, leaves))
 
         return replace(plain, gradients=gradients)
 
@@ -134,22 +138,26 @@ class Estimated(Declared):
         """The estimate of d(reward)/d(image), (B,3,H,W), of the rewards without a gradient."""
         if not blind.rewards:
             return torch.zeros_like(image)
-        changes, steps = [], []
+        changes, kept = [], []
         for step, samples in self._perturbed(point, image):
             changes.append(self._change(blind, samples, reward))
-            steps.append(step)
-        size = self.mu if self.method == "hybrid-1" else 1.0
-        return self._combine(torch.stack(changes) / size, [torch.stack(steps)])[0]
-
-    def _perturbed(self, point: Point, image: Tensor):
-        """(step, samples) of each perturbation: step is xi, or the change of the picture."""
+            kept += [] if step is None else [step.cpu()]
         if self.method == "hybrid-1":
-            for index in range(self._pairs):
-                (xi,) = self._draw(point.step, index, [image])
+            slopes = torch.stack(changes) / self.mu
+            return self._combine(slopes, lambda: self._directions(point, [image]))[0]
+        return self._combine(torch.stack(changes), lambda: ([s.to(image)] for s in kept))[0]
+
+    def _perturbed(self, point: Point, image: Tensor) -> Iterator[tuple[Tensor | None, list]]:
+        """(step, samples) of each perturbation: how the picture changed; None if by what is drawn.
+
+        What is drawn can be drawn again, and is not kept.
+        """
+        if self.method == "hybrid-1":
+            for (xi,) in self._directions(point, [image]):
                 signs = (1.0, -1.0) if self.antithetic else (1.0,)
-                yield xi, [((image + sign * self.mu * xi).clamp(0, 1), None) for sign in signs]
+                yield None, [((image + sign * self.mu * xi).clamp(0, 1), None) for sign in signs]
         else:
-            for _, samples in self._neighbours(point):
+            for samples in self._neighbours(point):
                 ahead, behind = samples[0][0], samples[1][0] if self.antithetic else image
                 yield (ahead - behind) / len(samples), samples
 
@@ -159,17 +167,24 @@ class Estimated(Declared):
             scores = [objective.reward(*sample)[0] for sample in samples]
         return (scores[0] - scores[1]) / 2 if self.antithetic else scores[0] - reward
 
-    def _combine(self, changes: Tensor, steps: list[Tensor]) -> list[Tensor]:
-        """Mean of change x step over the samples, scaled per image. steps: each (S,B,...)."""
-        changes = changes.to(steps[0].device)  # a VAE on the processor has its scores there
-        gradients = [(_fit(changes, step) * step).mean(0) for step in steps]
+    def _combine(self, changes: Tensor, steps: Steps) -> list[Tensor]:
+        """Mean of change x step over the samples, scaled per image. changes: (S,B).
+
+        Steps are walked through once or twice, and one is held at a time.
+        """
+        gradients: list[Tensor] = []
+        for change, step in zip(changes / len(changes), steps(), strict=True):
+            gradients = gradients or [torch.zeros_like(part) for part in step]
+            for gradient, part in zip(gradients, step, strict=True):
+                gradient += _fit(change.to(part.device), part) * part
         if self.scale == "none":
             return gradients
         if self.scale == "unit":
             norm = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
             factor = torch.where(norm > 0, 1 / norm.clamp(min=1e-30), torch.zeros_like(norm))
         else:  # least squares: changes = factor <gradient, steps>
-            along = sum((s * g).flatten(2).sum(2) for s, g in zip(steps, gradients, strict=True))
+            along = torch.stack([_inner(step, gradients) for step in steps()])
+            changes = changes.to(along.device)  # a VAE on the processor has its scores there
             power = along.square().sum(0)
             fit = (changes * along).sum(0) / power.clamp(min=1e-30)
             factor = torch.where(power > 0, fit, torch.zeros_like(fit))
@@ -181,8 +196,12 @@ class Estimated(Declared):
         samples = self.samples or USUAL.get(self.method, 8)
         return max(1, samples // 2) if self.antithetic else samples
 
-    def _neighbours(self, point: Point):
-        """(xi, samples) for each perturbation of the noise, sampled `at_once` at a time."""
+    def _directions(self, point: Point, like: list[Tensor]) -> Iterator[list[Tensor]]:
+        """All that are drawn at this point, one after the other."""
+        return (self._draw(point.step, index, like) for index in range(self._pairs))
+
+    def _neighbours(self, point: Point) -> Iterator[list[Sample]]:
+        """The samples of each perturbation of the noise, sampled `at_once` at a time."""
         leaves = point.noise.leaves()
         signs = (1.0, -1.0) if self.antithetic else (1.0,)
         together = max(1, self.at_once // len(signs))
@@ -192,13 +211,15 @@ class Estimated(Declared):
             moves = [(xi, sign) for xi in directions for sign in signs]
             moved = point.samples(_moved(point.noise, moves, self.mu))
             samples = list(zip(*(part.chunk(len(moves)) for part in moved), strict=True))
-            for position, xi in enumerate(directions):
-                start = position * len(signs)
-                yield xi, samples[start : start + len(signs)]
+            for start in range(0, len(moves), len(signs)):
+                yield samples[start : start + len(signs)]
 
     def _draw(self, step: int, index: int, like: list[Tensor]) -> list[Tensor]:
-        generator = torch.Generator().manual_seed((self.seed * 100_003 + step) * 4099 + index)
-        return [torch.randn(t.shape, generator=generator).to(t) for t in like]
+        """Drawn where the tensors are: a card has other numbers than the CPU, always its own."""
+        device = like[0].device if like[0].device.type in DRAWING else torch.device("cpu")
+        generator = torch.Generator(device)
+        generator.manual_seed((self.seed * 100_003 + step) * 4099 + index)
+        return [torch.randn(t.shape, generator=generator, device=device).to(t) for t in like]
 
 
 def _moved(noise: Noise, moves: list[tuple[list[Tensor], float]], mu: float) -> Noise:
@@ -214,6 +235,11 @@ def _moved(noise: Noise, moves: list[tuple[list[Tensor], float]], mu: float) -> 
     return Noise(parts[0], parts[1:], noise.scope)
 
 
+def _inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """The inner product (B,) of two lists of tensors (B,...)."""
+    return sum((a * b).flatten(1).sum(1) for a, b in zip(first, second, strict=True))
+
+
 def _fit(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) or (S,B) -> the same with trailing ones, to broadcast against `like`."""
+    """(B,) -> the same with trailing ones, to broadcast against `like`."""
     return values.reshape(*values.shape, *[1] * (like.ndim - values.ndim))

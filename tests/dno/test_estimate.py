@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from ComfyUI_DNO.dno.ascent import ascend
+from ComfyUI_DNO.dno.autograd.profile import Live
 from ComfyUI_DNO.dno.checks import NoGradientError
-from ComfyUI_DNO.dno.estimate import METHODS, Estimated
+from ComfyUI_DNO.dno.estimate import METHODS, SCALES, Estimated, Point
 from ComfyUI_DNO.dno.gradient import Exact, Problem
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
@@ -108,6 +109,40 @@ def test_how_many_run_at_once_does_not_matter(method):
     later = noise_gradient(Estimated(method, samples=20, at_once=7), objective(False), step=1)
     assert not torch.allclose(one, other, atol=1e-3)
     assert not torch.allclose(one, later, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_directions_drawn_again_give_what_all_at_once_would(scale):
+    """Hybrid-1's estimate by its formula, from every direction in one tensor."""
+    estimated = Estimated("hybrid-1", samples=40, mu=0.01, scale=scale)
+    image = torch.rand(SHAPE, generator=torch.Generator().manual_seed(3))
+    reward = Quadratic(False)
+    xi = torch.stack([estimated._draw(5, index, [image])[0] for index in range(20)])
+    ahead, behind = ((image + h * xi).clamp(0, 1) for h in (0.01, -0.01))
+    with torch.no_grad():
+        slopes = torch.stack([reward(a) - reward(b) for a, b in zip(ahead, behind, strict=True)])
+    slopes = slopes / 0.02
+    wanted = (slopes[..., None, None, None] * xi).mean(0)
+    if scale == "unit":
+        wanted = wanted / wanted.flatten(1).norm(dim=1)[:, None, None, None]
+    if scale == "calibrated":
+        along = (xi * wanted).sum((2, 3, 4))
+        wanted = wanted * ((slopes * along).sum(0) / along.square().sum(0))[:, None, None, None]
+    blind = Objective({"quadratic": Weighted(1.0, reward)})
+    point = Point(Problem(render, decode, blind), noise(), 5)
+    with torch.no_grad():
+        found = estimated._image_gradient(point, blind, image, reward(image))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["hybrid-1", "zeroth order"])
+def test_memory_does_not_grow_with_the_samples(method):
+    peaks = []
+    for samples in (16, 256):
+        with Live() as live:
+            noise_gradient(Estimated(method, samples=samples, at_once=4), objective(False))
+        peaks.append(live.peak)
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 @pytest.mark.parametrize("method", ["hybrid-1", "hybrid-2"])

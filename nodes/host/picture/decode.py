@@ -25,10 +25,17 @@ class Decoder:
     room:       bytes that decoding with its backward may take. It is then decoded as a whole,
                 else block by block, one image after the other, or at last in overlapping tiles;
                 where memory runs out all the same, forward or backward, in the next of these ways.
+    small:      what to say of a smaller decoder where there is no room for the whole of this.
     """
 
-    def __init__(self, vae, latent_out: Callable[[Tensor], Tensor], room: float = math.inf):
-        self.vae, self._latent_out, self._room = vae, latent_out, room
+    def __init__(
+        self,
+        vae,
+        latent_out: Callable[[Tensor], Tensor],
+        room: float = math.inf,
+        small: str = "",
+    ):
+        self.vae, self._latent_out, self._room, self._small = vae, latent_out, room, small
         self._scale, self._shift = _output_map(vae.process_output)
         half = vae.vae_dtype == torch.float16
         self._decode = scaled(self._plain) if half else self._plain
@@ -110,6 +117,12 @@ class Decoder:
         if way.tiles:
             return "decoding one image at a time"
         return "decoding block by block" if way.blocks else ""
+
+    @property
+    def note(self) -> str:
+        """For the user, if pictures are not decoded as a whole: how, and what would be faster."""
+        text = self.text()
+        return f"{text[0].upper()}{text[1:]}. {self._small}".strip() if text else ""
 
     def _by(self, way: Way, latent: Tensor) -> Tensor:
         def decode(part: Tensor) -> Tensor:

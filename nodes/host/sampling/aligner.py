@@ -18,6 +18,7 @@ from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder
 from ..picture.directions import Directions
+from ..picture.small import hint
 from ..progress import Progress
 from .climb import Climb, Climbed, Settings, tell_out_of_memory
 from .guards import refuse_cut_gradients, training_kernels
@@ -94,7 +95,8 @@ class Aligner(comfy.samplers.Sampler):
         settings = self.settings
         draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
         room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
-        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room)
+        small = hint(model_wrap.model_patcher.get_model_object("latent_format"))
+        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
         sampling.plan(progress.watch, settings.memory, decode.memory(sampling.noise.shape))

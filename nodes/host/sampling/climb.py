@@ -198,7 +198,7 @@ class Climb:
     def _words(self) -> str:
         settings = self._settings
         told = line(self.history, settings.way.iterations)
-        return f"{settings.note}\n{told}" if settings.note else told
+        return "\n".join(filter(None, [settings.note, told, getattr(self._decode, "note", "")]))
 
     def _learn(self, iterate: Iterate) -> None:
         if self._directions is not None:
