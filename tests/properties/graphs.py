@@ -13,7 +13,7 @@ import comfy.samplers
 import nodes
 from hypothesis import strategies as st
 
-from .executor import PREDICTIONS, Fault
+from .tiny_nodes import PREDICTIONS, Fault
 
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 PATCHES = (

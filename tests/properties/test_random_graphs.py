@@ -14,8 +14,9 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, given, note, settings
 
 from . import executor, restored
-from .executor import Fault, Host, Outcome, model, vae
+from .executor import Host, Outcome
 from .graphs import Case, cases
+from .tiny_nodes import Fault, model, vae
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Should have:UserWarning"),  # torchsde's own
