@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from random import Random
 
 import comfy.samplers
 import nodes
 from hypothesis import strategies as st
 
-from .executor import PREDICTIONS, Fault
+from .tiny_nodes import PREDICTIONS, Fault
 
 SAMPLERS, SCHEDULERS = comfy.samplers.KSampler.SAMPLERS, comfy.samplers.KSampler.SCHEDULERS
 PATCHES = (
@@ -33,24 +34,19 @@ SLOTS = ("latent", "history", "noise", "sampler", "sigmas")  # of the DNO Sample
 
 @dataclass(frozen=True)
 class Case:
-    """plain: the graph with a KSampler; climbing: with a DNO sampler and its replay.
-
-    by_itself: whether a draw that the sampler makes can be optimised. fault: in `climbing` alone.
-    """
+    """plain: the graph with a KSampler; climbing: with a DNO sampler, its replay and a fault."""
 
     plain: dict
     climbing: dict
     prediction: str
-    custom: bool
-    scope: str
     fault: Fault | None
 
 
 class Graph:
     """A prompt that grows, node by node, with widgets drawn from what the nodes say of them."""
 
-    def __init__(self, draw):
-        self.draw, self.nodes = draw, {}
+    def __init__(self, chance: Random):
+        self.chance, self.nodes = chance, {}
 
     def add(self, kind: str, _id: str = "", /, **inputs) -> list:
         """One more node; the link to its first output."""
@@ -66,20 +62,17 @@ class Graph:
             if socket in SOCKETS:
                 links[name] = self.filled(SOCKETS[socket])
             else:
-                links[name] = self.draw(widget(socket, options))
+                links[name] = widget(self.chance, socket, options)
         return self.add(kind, **links)
 
     def reward(self, depth: int = 2) -> list:
         """A reward, or one made of several."""
-        shape = self.draw(
-            st.sampled_from(("leaf", "leaf", "modified", "sum", "lowest")[: 2 + depth])
-        )
         leaves, modifiers = pool()
+        shape = self.chance.choice(("leaf", "leaf", "modified", "sum", "lowest"))
         if shape == "leaf" or depth == 0:
-            return self.filled(self.draw(st.sampled_from(leaves)))
+            return self.filled(self.chance.choice(leaves))
         if shape == "modified":
-            inner = self.reward(depth - 1)
-            return self.filled(self.draw(st.sampled_from(modifiers)), reward=inner)
+            return self.filled(self.chance.choice(modifiers), reward=self.reward(depth - 1))
         kind = "DNOCombineRewards" if shape == "sum" else "DNOMinimumReward"
         parts = {"reward_1": self.reward(depth - 1), "reward_2": self.reward(depth - 1)}
         return self.filled(kind, **parts)
@@ -123,84 +116,86 @@ def named(end: str) -> list[str]:
     ]
 
 
-def widget(kind: str, options: dict) -> st.SearchStrategy:
+def widget(chance: Random, kind: str, options: dict) -> object:
     """Most often the default, else any value that the node allows, within reason."""
     if kind == "COMBO":
-        return st.sampled_from(list(options["options"]))
+        return chance.choice(list(options["options"]))
     if kind == "BOOLEAN":
-        return st.booleans()
-    if kind == "STRING":
-        return st.just(options.get("default", ""))
+        return chance.random() < 0.5
     low, high = options.get("min", 0), options.get("max", 1)
-    default = options.get("default", low)
+    default = options.get("default", "" if kind == "STRING" else low)
+    if kind == "STRING" or chance.random() < 0.7:
+        return default
     high = min(high, max(4 * default, low + 4))
-    if kind == "INT":
-        other = st.integers(low, int(high))
-    else:
-        other = st.integers(0, 20).map(lambda part: low + (high - low) * part / 20)
-    return st.one_of(st.just(default), st.just(default), other)
+    return chance.randint(low, int(high)) if kind == "INT" else chance.uniform(low, high)
 
 
 @st.composite
 def cases(draw) -> Case:
-    graph = Graph(draw)
-    pick = lambda *values: draw(st.sampled_from(values))  # noqa: E731
-    prediction = pick(*PREDICTIONS)
+    # One draw alone: Hypothesis would try five neighbours of each graph before another one.
+    chance = draw(st.randoms(use_true_random=True))
+    graph, prediction = Graph(chance), chance.choice(list(PREDICTIONS))
     model = graph.add("TinyModel", "model", prediction=prediction)
-    kinds = draw(st.lists(st.sampled_from(PATCHES), max_size=2, unique=True))
-    for kind in kinds:
+    for kind in chance.sample(PATCHES, chance.choice((0, 1, 1, 2))):
         model = graph.filled(kind, model=model)
     vae = graph.add("TinyVAE", "vae")
     positive, negative = (graph.add("TinyPrompt", seed=seed) for seed in (1, 2))
-    if pick(False, False, True):
+    if chance.random() < 0.3:
         positive = graph.add("ScheduledLora", model=model, conditioning=positive)
     latent = graph.add(
-        "TinyLatent", "latent", batch=pick(1, 1, 2), width=pick(8, 12), start=pick("", "picture"),
-        mask=pick("", "", "hard", "soft"), picked=pick("", "", "yes"), nonce=0,
+        "TinyLatent", "latent", batch=chance.choice((1, 1, 2)), width=chance.choice((8, 12)),
+        start=chance.choice(("", "picture")), mask=chance.choice(("", "", "hard", "soft")),
+        picked=chance.choice(("", "", "yes")), nonce=0,
     )  # fmt: skip
     plan = dict(
-        seed=draw(st.integers(0, 2**32)), steps=draw(st.integers(1, 4)), cfg=pick(1.0, 3.0, 7.5),
-        sampler_name=draw(st.sampled_from(SAMPLERS)), scheduler=draw(st.sampled_from(SCHEDULERS)),
-        denoise=pick(1.0, 1.0, 0.6),
+        seed=chance.getrandbits(40), steps=chance.randint(1, 4), cfg=chance.choice((1.0, 3.0, 7.5)),
+        sampler_name=chance.choice(SAMPLERS), scheduler=chance.choice(SCHEDULERS),
+        denoise=chance.choice((1.0, 1.0, 0.6)),
     )  # fmt: skip
     given = dict(model=model, positive=positive, negative=negative, latent_image=latent)
-    plain = {**graph.nodes}
-    plain["plain"] = {"class_type": "KSampler", "inputs": given | plan}
-    plain["keep"] = keep("plain", ["plain", 0])
-    plain["decode"] = {"class_type": "VAEDecode", "inputs": {"samples": ["plain", 0], "vae": vae}}
-    plain["picture"] = keep("picture", ["decode", 0])
-    plain["given"] = keep("given", latent)
-    climb, scope = climbing(graph, vae)
-    custom = pick(False, False, False, True)
-    (with_guider if custom else with_sampler)(graph, given, plan, climb)
+    plain = with_ksampler(graph, given | plan, vae)
+    climb = climbing(graph, vae)
     fault = None
-    if pick(True, True, False):
-        place = pick(*PLACES)
-        call = draw(st.integers(0, 30 if place == "network" else 4))
-        fault = Fault(pick(*KINDS), place, call)
+    if chance.random() < 0.6:
+        place = chance.choice(PLACES)
+        call = chance.randint(0, 30 if place == "network" else 4)
+        fault = Fault(chance.choice(KINDS), place, call)
         if place == "reward":  # only where there is one that fails
-            whole = dict(reward_1=climb["reward"], reward_2=graph.add("FailingReward"))
-            graph.nodes["climb"]["inputs"]["reward"] = graph.filled("DNOCombineRewards", **whole)
-    return Case(plain, graph.nodes, prediction, custom, scope, fault)
+            both = dict(reward_1=climb["reward"], reward_2=graph.add("FailingReward"))
+            climb["reward"] = graph.filled("DNOCombineRewards", **both)
+    custom = chance.random() < 0.25
+    (with_guider if custom else with_sampler)(graph, given, plan, climb)
+    return Case(plain, graph.nodes, prediction, fault)
 
 
-def climbing(graph: Graph, vae: list) -> tuple[dict, str]:
-    """What a DNO sampler takes beside KSampler's inputs, and the scope of the noise."""
-    draw = graph.draw
-    inputs = dict(vae=vae, reward=graph.reward(), iterations=draw(st.integers(0, 2)))
-    inputs["learning_rate"] = draw(st.sampled_from((0.02, 0.1)))
+def with_ksampler(graph: Graph, inputs: dict, vae: list) -> dict:
+    """The graph so far, with a KSampler and its picture."""
+    decode = {"samples": ["plain", 0], "vae": vae}
+    return {
+        **graph.nodes,
+        "plain": {"class_type": "KSampler", "inputs": inputs},
+        "decode": {"class_type": "VAEDecode", "inputs": decode},
+        "keep plain": keep("plain", ["plain", 0]),
+        "keep picture": keep("picture", ["decode", 0]),
+        "keep given": keep("given", inputs["latent_image"]),
+    }
+
+
+def climbing(graph: Graph, vae: list) -> dict:
+    """What a DNO sampler takes beside KSampler's inputs."""
+    chance = graph.chance
+    inputs = dict(vae=vae, reward=graph.reward(), iterations=chance.choice((0, 1, 2, 2)))
+    inputs["learning_rate"] = chance.choice((0.02, 0.1))
     for name, end in (("regularizer", "Regularizer"), ("optimizer", "Optimizer")):
-        if draw(st.booleans()):
-            inputs[name] = graph.filled(draw(st.sampled_from(named(end))))
-    if draw(st.integers(0, 3)) == 0:
-        few = dict(samples=draw(st.sampled_from((2, 4))), at_once=draw(st.sampled_from((0, 1))))
+        if chance.random() < 0.5:
+            inputs[name] = graph.filled(chance.choice(named(end)))
+    if chance.random() < 0.3:
+        few = dict(samples=chance.choice((2, 4)), at_once=chance.choice((0, 1)))
         inputs["gradient"] = graph.filled("DNOEstimatedGradient", **few)
-    scope = "all"
-    if draw(st.booleans()):
-        few = dict(best_of=draw(st.sampled_from((1, 1, 3))), seconds=0.0)
+    if chance.random() < 0.5:
+        few = dict(best_of=chance.choice((1, 1, 3)), seconds=0.0)
         inputs["options"] = graph.filled("DNOOptions", **few)
-        scope = graph.nodes[inputs["options"][0]]["inputs"]["scope"]
-    return inputs, scope
+    return inputs
 
 
 def keep(name: str, value: list) -> dict:

@@ -1,6 +1,7 @@
 """Random graphs in ComfyUI's executor: whatever is in them and whatever fails, nothing is left.
 
-As many as `--graphs` says, each three prompts: a KSampler, a climb, the KSampler again.
+Each is three prompts: a KSampler, a climb with or without a fault, the KSampler again. The suite
+runs the same few; `python run.py test tests/properties --graphs 500` as many new ones.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import torch
 from hypothesis import HealthCheck, Phase, assume, given, note, settings
 
 from . import executor, restored
-from .executor import Fault, Host, Outcome, model, vae
+from .executor import Host, Outcome
 from .graphs import Case, cases
+from .tiny_nodes import Fault, model, vae
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Should have:UserWarning"),  # torchsde's own
