@@ -171,22 +171,23 @@ def measured(name, model, side: int, device, words: str, types: dict) -> list[st
     import comfy.model_management as management
     import comfy.samplers
     import torch
-    from live import inside, pull, slope_error
+    from live import Slope, inside, pull
 
-    latent = model.latent(side, side)
+    latent, on_gpu = model.latent(side, side), device.type == "cuda"
+    estimates = {level: estimate(model, latent, level, on_gpu, **types) for level in LEVELS}
     patched = patcher(model, **types, device=device)
     plan = comfy.samplers.KSampler(patched, STEPS, device, "euler", "simple")
     found: list[str] = []
     given = [*patched.model.parameters(), *patched.model.buffers()]
 
     def measure(sampling) -> None:
+        slope = Slope(sampling, STEP[words])
         for level in LEVELS:
-            counted = estimate(model, latent, level, device.type == "cuda", **types)
+            counted = estimates[level]
             try:
-                pull(sampling, level)  # what is found out once is found out
+                error = slope.error(pull(sampling, level)[1])  # and finds out what it does once
                 with Peak(device, given) as peak:
                     pull(sampling, level)
-                error = slope_error(sampling, level, STEP[words])
             except management.OOM_EXCEPTION:
                 cells = ("-", "out of memory", counted, "-", "-")
             else:

@@ -54,22 +54,32 @@ def pull(sampling, level: str | None):
         return latent.detach(), list(torch.autograd.grad(latent.sum(), noise.leaves()))
 
 
-def slope_error(sampling, level: str, step: float) -> float:
-    """|central difference - <gradient, direction>| / |gradient| of the latent's sum."""
-    import torch
+class Slope:
+    """The slope of the latent's sum along a random direction of the noise, by central differences.
 
-    from ComfyUI_DNO.dno.noise import Noise
+    `error(gradients)`: |difference - <gradient, direction>| / |gradient|.
+    """
 
-    _, gradients = pull(sampling, level)
-    noise = Noise(sampling.noise)
-    generator = torch.Generator().manual_seed(7)
-    way = [torch.randn(g.shape, generator=generator).to(g) for g in gradients]
-    values = []
-    with torch.no_grad():
-        for sign in (step, -step):
-            moved = [t + sign * d for t, d in zip(noise.tensors(), way, strict=True)]
-            values.append(sampling.render(Noise(moved[0], moved[1:])).double().sum().item())
-    pairs = list(zip(gradients, way, strict=True))
-    slope = sum((g.double() * d.double()).sum().item() for g, d in pairs)
-    size = sum((g.double() ** 2).sum().item() for g in gradients) ** 0.5
-    return abs((values[0] - values[1]) / (2 * step) - slope) / size
+    def __init__(self, sampling, step: float):
+        import torch
+
+        from ComfyUI_DNO.dno.noise import Noise
+
+        with torch.no_grad():
+            noise = Noise(sampling.noise)
+            sampling.render(noise)  # which draws what the sampler adds
+            generator = torch.Generator().manual_seed(7)
+            shapes = [tensor.shape for tensor in noise.tensors()]
+            way = [torch.randn(shape, generator=generator).to(sampling.noise) for shape in shapes]
+            values = []
+            for sign in (step, -step):
+                moved = [t + sign * d for t, d in zip(noise.tensors(), way, strict=True)]
+                latent = sampling.render(Noise(moved[0], moved[1:]))
+                values.append(latent.double().sum().item())
+        self.way, self.found = way, (values[0] - values[1]) / (2 * step)
+
+    def error(self, gradients) -> float:
+        pairs = list(zip(gradients, self.way, strict=True))
+        slope = sum((g.double() * d.double()).sum().item() for g, d in pairs)
+        size = sum((g.double() ** 2).sum().item() for g in gradients) ** 0.5
+        return abs(self.found - slope) / size

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import threading
 from pathlib import Path
 
 import memory
@@ -15,16 +16,27 @@ import memory
 LIBC = "libc.so.6"
 
 
-def resident() -> int:
-    """Bytes of ordinary memory that this process holds, freed ones handed back first."""
-    gc.collect()
-    ctypes.CDLL(LIBC).malloc_trim(0)
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-
-def peak() -> int:
+def held() -> int:
+    """Bytes of this process's own memory; pages of libraries come and go and are not counted."""
     words = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in words if line.startswith("VmHWM")) * 1024
+    return next(int(line.split()[1]) for line in words if line.startswith("RssAnon")) * 1024
+
+
+class Peak(threading.Thread):
+    """Watches what is held until `stop`, which gives the most of it."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._most, self._over = 0, threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.002):
+            self._most = max(self._most, held())
+
+    def stop(self) -> int:
+        self._over.set()
+        self.join()
+        return self._most
 
 
 def main(name: str, level: str) -> float:
@@ -40,10 +52,12 @@ def main(name: str, level: str) -> float:
         for weight in net.parameters():
             weight.normal_(std=weight[0].numel() ** -0.5 if weight.ndim > 1 else 0.1)
     evaluate(net, x, arguments, level, parts)  # what is made once is made
-    before = resident()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    gc.collect()
+    ctypes.CDLL(LIBC).malloc_trim(0)  # what was freed is handed back
+    before, peak = held(), Peak()
+    peak.start()
     evaluate(net, x, arguments, level, parts)
-    return (peak() - before) / GB
+    return (peak.stop() - before) / GB
 
 
 if __name__ == "__main__":

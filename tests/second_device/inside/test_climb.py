@@ -21,7 +21,6 @@ def test_it_climbs_as_on_the_cpu(sampler):
     assert len(history.records) == len(reference.records)
 
 
-@pytest.mark.xfail(reason="the history holds tensors of the device")
 def test_what_is_kept_lies_in_ordinary_memory():
     _, history = climb()
     unload()
