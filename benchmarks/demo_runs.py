@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("DNO_BENCHMARKS", ROOT / ".comfyui" / "benchmarks"))
@@ -87,3 +90,24 @@ class Demo:
                 terms or None,
                 gradient=gradient,
             )[1]
+
+
+def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path, labels: Sequence[str] = ()):
+    """Pictures in named rows on a white sheet, column labels on top."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=15)
+    height, width = rows[0][1][0].shape[:2]
+    left, top = 130, 24 if labels else 4
+    canvas = Image.new(
+        "RGB", (left + len(rows[0][1]) * (width + 4), top + len(rows) * (height + 4)), "white"
+    )
+    draw = ImageDraw.Draw(canvas)
+    for column, label in enumerate(labels):
+        draw.text((left + column * (width + 4), 4), label, "black", font)
+    for row, (name, pictures) in enumerate(rows):
+        y = top + row * (height + 4)
+        draw.text((6, y + height // 2 - 8), name, "black", font)
+        for column, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (left + column * (width + 4), y))
+    canvas.save(path)

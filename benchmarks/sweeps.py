@@ -240,6 +240,7 @@ def resting() -> None:
 def lose_node(file: Path, store: Store) -> dict[str, float]:
     """A cluster of three nodes on this machine, two with a worker, one of which goes away."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112 this machine may be busy
     from ray.cluster_utils import Cluster
 

@@ -7,25 +7,35 @@ import pyarrow as pa
 
 
 class Keys:
-    """Hashes that are taken, 32 bytes each."""
+    """Hashes that are taken: 32 bytes each in a sorted array, the last ones in a set beside it."""
+
+    RECENT = 50_000
 
     def __init__(self, keys: np.ndarray):
         self._keys = np.unique(keys)
+        self._recent: set[bytes] = set()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys) + len(self._recent)
 
     def new(self, keys: list[str]) -> list[bool]:
         """Which of these are not taken yet, each once; from now on they are."""
-        given = np.array(keys, "S32")
-        _, first = np.unique(given, return_index=True)
-        fresh = np.zeros(len(given), bool)
-        fresh[first] = True
-        fresh &= ~np.isin(given, self._keys)
-        if fresh.any():
-            places = np.searchsorted(self._keys, mine := np.sort(given[fresh]))
-            self._keys = np.insert(self._keys, places, mine)
-        return fresh.tolist()
+        given, fresh = np.array(keys, "S32"), []
+        for key, known in zip(given.tolist(), self._known(given).tolist(), strict=True):
+            fresh.append(not known and key not in self._recent)
+            if fresh[-1]:
+                self._recent.add(key)
+        if len(self._recent) > self.RECENT:
+            recent = np.array(list(self._recent), "S32")
+            self._keys = np.sort(np.concatenate([self._keys, recent]))
+            self._recent.clear()
+        return fresh
+
+    def _known(self, given: np.ndarray) -> np.ndarray:
+        if not len(self._keys):
+            return np.zeros(len(given), bool)
+        places = np.searchsorted(self._keys, given)
+        return self._keys[np.minimum(places, len(self._keys) - 1)] == given
 
 
 def array(column: pa.ChunkedArray) -> np.ndarray:

@@ -140,7 +140,8 @@ def test_two_sweeps_at_a_time_are_refused(store):
         pass
 
 
-def test_keys_tell_what_is_new_once():
+def test_keys_tell_what_is_new_once(monkeypatch):
+    monkeypatch.setattr(Keys, "RECENT", 40)
     rng, taken = np.random.default_rng(0), Keys(np.empty(0, "S32"))
     seen = set()
     for _ in range(20):
