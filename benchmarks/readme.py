@@ -1,4 +1,4 @@
-"""Put the latest tables of this folder into the README, between its markers."""
+"""Put the latest tables of this folder into its README, between the markers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    readme = HERE.parent / "README.md"
+    readme = HERE / "README.md"
     text = readme.read_text(encoding="utf-8")
-    for table in sorted(HERE.glob("*.md")):
+    for table in sorted(set(HERE.glob("*.md")) - {readme}):
         block = f"<!-- {table.stem} -->\n{table.read_text(encoding='utf-8').strip()}\n<!-- end -->"
         pattern = f"<!-- {table.stem} -->.*?<!-- end -->"
         text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)

@@ -241,7 +241,7 @@ def test_each_node_has_a_help_page_that_names_its_inputs(node, pack):
 
 
 def test_the_readme_lists_what_can_be_downloaded(pack):
-    readme = (Path(pack.__file__).parent / "README.md").read_text("utf-8")
+    readme = (Path(pack.__file__).parent / "rewards" / "README.md").read_text("utf-8")
     rows = [row.split("|") for row in readme.splitlines() if row.count("|") == 4]
     listed = {
         (name.strip(), rewards.strip().split(", ")[0], licence.strip())
