@@ -165,4 +165,48 @@ class DNOSamplerCustom(io.ComfyNode):
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
 
 
-NODES = [DNOSampler, DNOSamplerCustom]
+class DNOSamplerHistory(io.ComfyNode):
+    """What a DNO Sampler (custom) did, once SamplerCustom or SamplerCustomAdvanced has run it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DNOSamplerHistory",
+            display_name="DNO Sampler History",
+            category=CATEGORY,
+            description=cls.__doc__,
+            search_aliases=["DNO", "history", "SamplerCustomAdvanced", "replay"],
+            inputs=[
+                io.Sampler.Input("sampler", tooltip="From DNO Sampler (custom)."),
+                io.Latent.Input("latent", tooltip="What was sampled with it, so that it has run."),
+            ],
+            outputs=[
+                HistorySocket.Output(display_name="history", tooltip="For the history nodes."),
+                io.Noise.Output(display_name="noise", tooltip="The optimised initial noise."),
+                io.Sampler.Output(
+                    display_name="sampler", tooltip="Replays the optimised noise of each step."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **inputs: object) -> float:
+        return float("nan")  # the sampler may have run again since
+
+    @classmethod
+    def execute(cls, sampler, latent) -> io.NodeOutput:
+        if not isinstance(sampler, Aligner):
+            raise ValueError("The sampler input is no DNO sampler: connect DNO Sampler (custom).")
+        if sampler.climbed is None:
+            raise ValueError(
+                "This DNO sampler has not run: connect latent to the output of the "
+                "SamplerCustomAdvanced that it is plugged into."
+            )
+        noise, origin = sampler.climbed.history.best.noise, sampler.climbed.origin
+        replay = Replay(sampler.sampler, noise, origin.generators)
+        return io.NodeOutput(
+            sampler.climbed.history, FixedNoise(noise.initial, origin.seed), replay
+        )
+
+
+NODES = [DNOSampler, DNOSamplerCustom, DNOSamplerHistory]

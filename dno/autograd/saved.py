@@ -136,7 +136,8 @@ class _CloneFirst(TorchDispatchMode):
         for index, name in self._arguments[func]:
             value = args[index] if index < len(args) else kwargs.get(name)
             tree_map_only(Tensor, self._ledger.rescue, value)
-        return func(*args, **kwargs)
+        with torch._C.DisableTorchFunctionSubclass():  # below its own function, not again in it
+            return func(*args, **kwargs)
 
 
 def _written(func) -> list[tuple[int, str]]:

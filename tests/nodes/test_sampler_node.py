@@ -12,7 +12,7 @@ from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.dno.optimizers import SGD
 from ComfyUI_DNO.nodes.options import Options
-from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
+from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom, DNOSamplerHistory
 from ComfyUI_DNO.regularizers import Spectrum
 
 from ..support import tiny
@@ -214,6 +214,19 @@ def test_the_custom_form_gives_the_same(parts):
             ).result
             assert torch.equal(out["samples"], latent["samples"])
             assert torch.equal(denoised["samples"], latent["samples"])
+        history, again, replay = DNOSamplerHistory.execute(aligned, out).result
+        assert history is aligned.history and len(history.records) == 4
+        replayed = SamplerCustomAdvanced.execute(again, guider, replay, sigmas, LATENTS["empty"])[0]
+        assert torch.equal(replayed["samples"], latent["samples"])
+
+
+def test_a_history_of_nothing_is_refused(parts):
+    plain = comfy.samplers.sampler_object("euler")
+    with pytest.raises(ValueError, match="no DNO sampler"):
+        DNOSamplerHistory.execute(plain, LATENTS["empty"])
+    (aligned,) = DNOSamplerCustom.execute(plain, parts[1], REWARD, 3, 0.05).result
+    with pytest.raises(ValueError, match="has not run"):
+        DNOSamplerHistory.execute(aligned, LATENTS["empty"])
 
 
 def state(parts):
