@@ -37,7 +37,10 @@ class Probe(comfy.samplers.Sampler):
         memory: str = "call",
         free: int = 2**40,
     ):
-        self.inner, self.steps = comfy.samplers.sampler_object(name), steps
+        self.inner, self.steps = (
+            comfy.samplers.sampler_object(name) if isinstance(name, str) else name,
+            steps,
+        )
         self.level, self.memory, self.free = level, memory, free
 
     def sample(

@@ -1,0 +1,281 @@
+"""A sampling is a pure function of its noise, whatever else is in the graph, or that is told."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import comfy.hooks
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
+from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
+from comfy_extras.nodes_latent import LatentApplyOperationCFG, LatentOperationTonemapReinhard
+from comfy_extras.nodes_tomesd import TomePatchModel
+
+from ComfyUI_DNO.nodes.options import Options
+from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
+
+from ..nodes.test_sampler_node import REWARD
+from ..support import tiny
+from ..support.families import FAMILIES, build, conditioning, guider
+from ..support.family_probe import Probe, doubles, sample
+from .test_model_patches import lora
+
+SD15 = FAMILIES["SD1.5"]
+EMPTY = {"samples": torch.zeros(1, 4, 8, 8)}
+
+
+def parts(patch=lambda model: model):
+    with torch.inference_mode():
+        return patch(build(SD15)), tiny.vae(4), conditioning(SD15, 1), conditioning(SD15, 2)
+
+
+@torch.inference_mode()
+def climb(given, iterations=3, learning_rate=0.05, steps=4, name="euler", options=None):
+    model, vae, positive, negative = given
+    drawing = (5, steps, 3.0, name, "simple", 1.0)
+    return DNOSampler.execute(
+        model,
+        positive,
+        negative,
+        EMPTY,
+        vae,
+        REWARD,
+        *drawing,
+        iterations,
+        learning_rate,
+        options=options,
+    ).result
+
+
+class Noise:
+    seed = 5
+
+    def generate_noise(self, latent):
+        return comfy.sample.prepare_noise(latent["samples"], self.seed)
+
+
+@torch.inference_mode()
+def advanced(given, sampler, noise=None, sigmas=None):
+    guided = comfy.samplers.CFGGuider(given[0])
+    guided.set_conds(*given[2:])
+    guided.set_cfg(3.0)
+    if sigmas is None:
+        sigmas = tiny.sigmas(given[0], "euler", 4, "simple")
+    return SamplerCustomAdvanced.execute(noise or Noise(), guided, sampler, sigmas, EMPTY).result
+
+
+@torch.inference_mode()
+def custom(given, sampler, iterations=3, learning_rate=0.05):
+    return DNOSamplerCustom.execute(sampler, given[1], REWARD, iterations, learning_rate)[0]
+
+
+def rewards(history) -> set[float]:
+    return {float(record.reward.mean()) for record in history.records}
+
+
+def scheduled():
+    """A LoRA whose strength follows keyframes."""
+    model, vae, positive, negative = parts()
+    with torch.inference_mode():
+        group = comfy.hooks.create_hook_lora({}, 1.0, 0.0)
+        group.hooks[0].weights = lora(model)
+        frames = comfy.hooks.HookKeyframeGroup()
+        for strength, start in ((1.0, 0.0), (0.3, 0.4), (0.0, 0.8)):
+            frames.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=start))
+        group.hooks[0].hook_keyframe = frames
+        return model, vae, comfy.hooks.set_hooks_for_conditioning(positive, group), negative
+
+
+def merged():
+    """Token merging draws from torch's generator inside the network."""
+    return parts(lambda model: TomePatchModel.execute(model, 0.5)[0])
+
+
+def cached(node):
+    return lambda: parts(lambda model: node.execute(model, 0.2, 0.15, 0.95, False)[0])
+
+
+@pytest.mark.parametrize("given", [scheduled, merged, cached(EasyCacheNode), cached(LazyCacheNode)])
+def test_the_same_noise_gives_the_same_picture_and_the_outputs_replay_it(given):
+    given = given()
+    assert len(rewards(climb(given, learning_rate=0.0, steps=6)[1])) == 1
+    latent, _, noise, sampler, sigmas = climb(given, steps=6)
+    assert torch.equal(advanced(given, sampler, noise, sigmas)[0]["samples"], latent["samples"])
+
+
+def test_the_gradient_is_exact_where_the_network_draws():
+    probe = Probe("euler", steps=(1e-5, 1e-6))
+    with doubles():
+        model = TomePatchModel.execute(build(SD15, torch.float64), 0.5)[0]
+        sample(guider(SD15, model), probe, (4, 8, 8), torch.float64)
+    assert min(probe.errors) < 1e-7
+
+
+def every_second_step(model):
+    """A step cache as packs have them: each second step takes over the change of the first."""
+    state, patched = {}, model.clone()
+
+    def wrapper(apply, a):
+        sigmas = a["c"]["transformer_options"]["sample_sigmas"]
+        step = int((sigmas - a["timestep"][0]).abs().argmin())
+        if step % 2 and state:
+            return a["input"] + state["change"]
+        out = apply(a["input"], a["timestep"], **a["c"])
+        state["change"] = (out - a["input"]).detach()
+        return out
+
+    patched.set_model_unet_function_wrapper(wrapper)
+    return patched
+
+
+def without_repeating(model):
+    """A network that is another one at every evaluation, out of anybody's reach."""
+    patched, calls = model.clone(), itertools.count(1)
+
+    def wrapper(apply, a):
+        return apply(a["input"], a["timestep"], **a["c"]) * (1 + 0.01 * next(calls))
+
+    patched.set_model_unet_function_wrapper(wrapper)
+    return patched
+
+
+@pytest.mark.parametrize(
+    ("patch", "told"), [(every_second_step, "step cache"), (without_repeating, "repeat itself")]
+)
+def test_what_the_gradient_does_not_see_is_told_once(patch, told, caplog):
+    with caplog.at_level(logging.WARNING):
+        climb(parts(patch), iterations=3, steps=6, options=Options(memory="call"))
+    found = [record.message for record in caplog.records if told in record.message]
+    assert len(found) == 1 and found[0].startswith("DNO: ")
+
+
+TABLE = {"gaussian": torch.randn_like}  # looked up at run time, as packs with a choice of noises do
+
+
+@torch.no_grad()
+def ancestral(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x = model(x, now * x.new_ones([len(x)]), **(extra_args or {}))
+        if following > 0:
+            x = x + following * TABLE["gaussian"](x)
+    return x
+
+
+def around(model, x, sigmas, *, wrapped, **more):
+    """A sampler around another one, as packs that bend sigmas have them."""
+
+    def bent(x, sigma, **extra):
+        return model(x, sigma * 0.98, **extra)
+
+    bent.inner_model, bent.sigmas = model.inner_model, model.sigmas
+    return wrapped.sampler_function(bent, x, sigmas, **more, **wrapped.extra_options)
+
+
+@torch.no_grad()
+def in_place(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    """Every second pixel is denoised by itself and written back into the picture."""
+    for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x = x.clone()
+        small = x[:, :, 1::2, 1::2]
+        denoised = model(small, now * x.new_ones([len(x)]), **(extra_args or {}))
+        small.copy_(small + 0.1 * (small - denoised) / now * (following - now))
+        denoised = model(x, now * x.new_ones([len(x)]), **(extra_args or {}))
+        x = x + (x - denoised) / now * (following - now)
+    return x
+
+
+EULER = comfy.samplers.sampler_object("euler")
+SAMPLERS = {
+    "a table of noises": comfy.samplers.KSAMPLER(ancestral),
+    "a sampler in a sampler": comfy.samplers.KSAMPLER(around, extra_options={"wrapped": EULER}),
+    "writes in place": comfy.samplers.KSAMPLER(in_place),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_samplers_of_other_packs_are_exact(sampler):
+    given = parts()
+    plain = advanced(given, sampler)[0]["samples"]
+    assert torch.equal(advanced(given, custom(given, sampler, 0))[0]["samples"], plain)
+    still = custom(given, sampler, learning_rate=0.0)
+    advanced(given, still)
+    assert len(rewards(still.history)) == 1
+    probe = Probe(sampler, steps=(1e-5, 1e-6))
+    with doubles():
+        sample(guider(SD15, build(SD15, torch.float64)), probe, (4, 8, 8), torch.float64)
+    assert min(probe.errors) < 1e-6
+
+
+def test_draws_by_any_name_are_optimised():
+    given = parts()
+    climbing = custom(given, SAMPLERS["a table of noises"])
+    advanced(given, climbing)
+    assert len(climbing.history.best.noise.injected) == 3
+    assert climbing.history.best.reward > climbing.history.records[0].reward
+
+
+def test_a_cfg_function_that_writes_in_place_climbs():
+    operation = LatentOperationTonemapReinhard.execute(1.0)[0]
+    given = parts(lambda model: LatentApplyOperationCFG.execute(model, operation)[0])
+    history = climb(given, iterations=4)[1]
+    assert history.best.reward > history.records[0].reward
+
+
+def test_noise_that_is_switched_off_is_not_optimised():
+    class Off:
+        seed = 0
+
+        def generate_noise(self, latent):
+            return torch.zeros(latent["samples"].shape)
+
+    given = parts()
+    with pytest.raises(ValueError, match="noise is switched off, and this sampler draws none"):
+        advanced(given, custom(given, EULER), Off())
+    climbing = custom(given, comfy.samplers.sampler_object("euler_ancestral"))
+    advanced(given, climbing, Off())
+    assert climbing.history.best.noise.initial.abs().max() == 0
+    assert climbing.history.best.reward > climbing.history.records[0].reward
+
+
+class Packed(torch.Tensor):
+    """A weight in a tensor class of its own, unwrapped by `torch.Tensor(weight)`: GGUF's way."""
+
+    def __new__(cls, *args, kind, **kwargs):
+        return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args, kind, **kwargs):
+        super().__init__()
+        self.kind = kind
+
+    def detach(self):
+        return self
+
+    def clone(self, *args, **kwargs):
+        return self
+
+    def to(self, *args, **kwargs):
+        new = super().to(*args, **kwargs)
+        new.kind = self.kind
+        return new
+
+
+def packed(model):
+    for layer in model.model.diffusion_model.modules():
+        if type(layer).__name__ == "Linear" and layer.bias is not None:
+            bias = Packed(layer.bias.detach().clone(), kind="F32")
+            layer.bias = torch.nn.Parameter(bias, requires_grad=False)
+            layer.forward = lambda x, of=layer: torch.nn.functional.linear(
+                x, of.weight, torch.Tensor(of.bias.to(x.device))
+            )
+    return model
+
+
+def test_weights_in_a_tensor_class_of_their_own_climb():
+    plain, own = climb(parts(), iterations=2)[1], climb(parts(packed), iterations=2)[1]
+    assert [float(r.reward) for r in own.records] == pytest.approx(
+        [float(r.reward) for r in plain.records], rel=1e-4
+    )
