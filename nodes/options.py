@@ -119,6 +119,14 @@ class Options(Declared):
     plan: Annotated[
         Plan | None, Hidden(help="What a preset or a steering node set instead of the effort.")
     ] = None
+    strict: Annotated[
+        bool,
+        Switch(
+            help="Stop with an error where the gradient is known to be inexact (a step cache, a "
+            "network that does not repeat itself); off, it is told and the climb goes on.",
+            optional=True,
+        ),
+    ] = False
 
     def settings(
         self,
@@ -146,6 +154,7 @@ class Options(Declared):
             memory=self.memory,
             part=Part(self.mask, self.frequencies),
             carried=DIFFERENTIATED[self.differentiated],
+            strict=self.strict,
         )
 
 

@@ -151,6 +151,8 @@ def test_what_the_gradient_does_not_see_is_told_once(patch, told, caplog):
         climb(parts(patch), iterations=3, steps=6, options=Options(memory="call"))
     found = [record.message for record in caplog.records if told in record.message]
     assert len(found) == 1 and found[0].startswith("DNO: ")
+    with pytest.raises(ValueError, match=told):
+        climb(parts(patch), iterations=3, steps=6, options=Options(memory="call", strict=True))
 
 
 TABLE = {"gaussian": torch.randn_like}  # looked up at run time, as packs with a choice of noises do

@@ -47,7 +47,7 @@ class Settings:
 
     method: what is done; without one, gradient ascent with the four settings above it and `clip`.
     part: what of the noise may move. carried: which steps of the network carry the gradient,
-    "all", "first" or "last N". memory: how much of the network is kept, one of levels.MEMORY.
+    "all", "first" or "last N". strict: refuse an inexact gradient. memory: one of levels.MEMORY.
     directions: what steering decodes with, one of directions.CHOICES; or `directions_vae`, if set.
     note: what the user is told about all this.
     """
@@ -65,6 +65,7 @@ class Settings:
     method: Method | None = None
     part: Part = Part()
     carried: str = "all"
+    strict: bool = False
     directions: str = "automatic"
     directions_vae: object = None
     note: str = ""
@@ -116,8 +117,8 @@ class Climb:
         recorded = torch.zeros(len(self._sampling.noise), dtype=torch.bool)
         start = self._start(progress)
         history.start, history.seconds_before = start.words, start.seconds
+        self._sampling.carry(self._settings.carried, self._settings.strict)
         sampling = self._sampling.from_origin(start.origin)
-        self._sampling.carry(self._settings.carried)
         iterates = self._iterates(sampling, start.noise, progress)
         try:
             for iterate in iterates:
@@ -145,7 +146,7 @@ class Climb:
         latent = history.best.latent
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             latent = self._replayed(sampling)
-        words = [self._words(), *filter(None, [history.stop_reason])]
+        words = [self._words(), *sampling.warnings, *filter(None, [history.stop_reason])]
         progress.finish(history.best.image, "\n".join(words))
         return Climbed(history, latent, denoised, start.origin)
 

@@ -80,6 +80,7 @@ class Sampling:
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
         self.warnings: list[str] = []
+        self.strict, self._warned = False, set()
         self._kept: dict[int, tuple[float, ...]] = {}
         # ddim draws the noise of the kept region by itself, as many images as there are.
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
@@ -144,11 +145,13 @@ class Sampling:
         free = management.get_free_memory(self.noise.device)
         self.levels.begin(memory, free, reserved, self.steps, watched)
 
-    def carry(self, which: str) -> None:
+    def carry(self, which: str, strict: bool = False) -> None:
         """Which evaluations of the network carry the gradient: "all", "first", "last N" steps.
 
-        The others are constants; the sampler's own arithmetic carries it always.
+        The others are constants; the sampler's own arithmetic carries it always. strict: whether
+        one that is known to be inexact is refused.
         """
+        self.strict = strict
         if which == "all":
             self._carried = None
         elif which == "first":
@@ -164,11 +167,14 @@ class Sampling:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
         return self._model.inner_model.memory_required(shape)
 
-    def warn(self, words: str) -> None:
-        """Say it in the log, once, and keep it for the node."""
-        if words not in self.warnings:
-            self.warnings.append(words)
-            logging.warning("DNO: %s", words)
+    def warn(self, words: str, *values: object) -> None:
+        """Say it in the log and on the node, once, whatever the values. Strict: raise it."""
+        if self.strict:
+            raise ValueError(words.format(*values))
+        if words not in self._warned:
+            self._warned.add(words)
+            self.warnings.append(words.format(*values))
+            logging.warning("DNO: %s", self.warnings[-1])
 
     def _notice_caches(self, batch: int) -> None:
         """What calls keep for later ones and differs with the noise has no gradient."""
@@ -213,7 +219,7 @@ class Sampling:
         )
 
     def _tell_difference(self, off: float) -> None:
-        self.warn(DIFFERS.format(off))
+        self.warn(DIFFERS, off)
 
 
 def _state(model_wrap, extra_args: dict, sampler, device: torch.device) -> HostState:
