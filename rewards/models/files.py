@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -166,9 +167,11 @@ def _tensors(path: Path, title: str) -> dict[str, Tensor]:
 def _unpickle(path: Path, title: str) -> object:
     """Numbers and containers alone: a pickle that names any code is refused before it is run."""
     try:
-        return torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+        with warnings.catch_warnings():  # a TorchScript archive is refused, not recommended
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except _UNREADABLE as error:
         if any(sign in str(error) for sign in _CODE):
             where = [f" from {w}" for code, w in _AS_SAFETENSORS.items() if code in str(error)]

@@ -115,5 +115,5 @@ def test_a_reward_in_the_wrong_place_is_one_sentence(server):
 
 
 def test_a_negative_number_of_iterations_is_one_sentence(server):
-    text = sentence(server, shortened(iterations=-1))
+    text = sentence(server, shortened(iterations=-2))
     assert "iterations" in text and len(text) < 200

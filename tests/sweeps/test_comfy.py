@@ -69,7 +69,7 @@ def test_each_row_has_its_numbers_and_pictures(done):
             assert told["reward"] == pytest.approx(1 - picture(store, row, at).mean(), abs=0.005)
             assert told["brightness"] == pytest.approx(-told["reward"], abs=0.005)
         assert best["reward"] > start["reward"] == curves["reward"][0]
-        assert len(curves["P(z)"]) == 3 and curves["evaluations"][0] == 2
+        assert len(curves["P(z)"]) == 3 and curves["evaluations"][0] == 3
         assert row["seconds"] > row["engine_seconds"] > 0 and row["peak_memory"] > 2**20
     assert (
         picture(store, rows["plain"], "start") == picture(store, rows["spectrum"], "start")
