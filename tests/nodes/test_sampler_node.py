@@ -140,9 +140,8 @@ def test_images_of_a_batch_do_not_meet(parts):
     def image_0(*images):
         latent = {"samples": torch.zeros(len(images), 4, 8, 8), "batch_index": list(images)}
         # Not Adam: it turns the rounding of a tiny gradient into a full step.
-        return run(
-            parts, latent, sampler_name="euler", optimizer=SGD(momentum=0.0), learning_rate=20.0
-        )[0]["samples"][0]
+        step = dict(optimizer=SGD(momentum=0.0), learning_rate=20.0, options=Options(memory="call"))
+        return run(parts, latent, sampler_name="euler", **step)[0]["samples"][0]
 
     beside_1 = image_0(0, 1)
     assert torch.equal(beside_1, image_0(0, 7))

@@ -15,7 +15,7 @@ from ....dno.ascent import Iterate
 from ....dno.checks import NoGradientError, NonFiniteError, PictureError
 from ....dno.estimate import Estimated
 from ....dno.gradient import Problem
-from ....dno.history import Film, History
+from ....dno.history import History
 from ....dno.method import Ascent, Method, Task
 from ....dno.noise import Noise
 from ....dno.objective import Objective, TermError
@@ -35,8 +35,8 @@ OUT_OF_MEMORY = (
     "smaller decoder such as TAESD."
 )
 NOTHING_TO_MOVE = (
-    "There is no noise to optimise: {}, and this sampler draws none by itself. Use an ancestral or "
-    "SDE sampler, or {}."
+    "There is no noise to optimise: {}, and this sampler draws none by itself. Use an ancestral "
+    "or SDE sampler, or {}."
 )
 MOST_AT_ONCE = 16  # perturbed samplings in one batch
 
@@ -61,7 +61,6 @@ class Settings:
     gradient: Estimated | None = None
     stopping: tuple[StoppingRule, ...] = ()
     memory: str = "automatic"
-    film_bytes: int = 256 * 2**20
     method: Method | None = None
     part: Part = Part()
     carried: str = "all"
@@ -107,7 +106,7 @@ class Climb:
         self._directions = directions
         self._sampling, self._decode, self._draw = sampling, decode, draw
         self._objective, self._settings = objective, settings
-        self.history = History(Film(settings.film_bytes))
+        self.history = History()
         self._predicted: Tensor | None = None  # the last denoised prediction of the last rendering
 
     def run(self, progress: Progress) -> Climbed:
