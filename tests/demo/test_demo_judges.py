@@ -55,7 +55,7 @@ def test_the_judge_learns_what_its_answers_mean():
     pictures = stage.draw(scenes, seeded())
     judge = SceneJudge()
     adam = torch.optim.AdamW(judge.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(150):
         loss = loss_of(judge, pictures, scenes)
         adam.zero_grad()
         loss.backward()
