@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from published import MODELS, Published  # noqa: E402
 from tools import inside  # noqa: E402
 
 ATTENTION = "--use-pytorch-cross-attention"  # as on a GPU
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back at once
 RESERVE = 1.0  # GB: the driver's context, and what ComfyUI keeps free
 TEXT = """\
 What a climb holds beside the weights, in GB, counted by `memory.py` with a GPU's kernels; their own
@@ -178,7 +180,8 @@ def check_rows(name: str) -> list[str]:
     for level in ("RECORDED", "NESTED"):
         counted = count(model, model.latent(side, side), level, torch.float32, gpu=False).peak
         command = [sys.executable, str(HERE / "real_memory.py"), name, level]
-        taken = json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
+        said = subprocess.check_output(command, text=True, env={**os.environ, **AT_ONCE})
+        taken = json.loads(said.splitlines()[-1])
         rows.append(row(name, level.lower(), counted, taken, counted / taken))
     return rows
 

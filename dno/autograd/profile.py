@@ -80,7 +80,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
     """
     found, stack, alive = Profile([], []), [], []
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> None:
         if address(tensor) not in (0, *resident):
             storage = tensor.untyped_storage()
             alive.append(storage)  # so that no other takes its place
@@ -89,7 +89,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
             while inner is not None:
                 inner.saved[storage._cdata] = storage.nbytes()
                 inner = inner.above
-        return tensor
+        # Nothing is handed on: this graph is never pulled, and an output in it would never leave.
 
     def enter(module: nn.Module, arguments: tuple, keywords: dict) -> None:
         tensors = [t for t in tree_leaves((arguments, keywords)) if isinstance(t, Tensor)]
@@ -102,7 +102,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
     def leave(module: nn.Module, arguments: tuple, output: object) -> None:
         stack.pop()
 
-    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing)
     with _watched(network, enter, leave), torch.enable_grad(), hooks:
         run()
     return found

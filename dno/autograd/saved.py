@@ -68,7 +68,8 @@ def insist_on_writes_allowed() -> None:
 
 class _Saved:
     def __init__(self, tensor: Tensor):
-        self.tensor = tensor
+        # Without its own graph: an output that its graph saved would keep both for ever.
+        self.tensor = tensor if tensor.grad_fn is None else tensor.detach()
         self.version = _version(tensor)
 
 

@@ -46,7 +46,7 @@ def evaluate(mended):
     return Again(Exact(), mended).evaluate(problem, noise, 0, True).gradients()[0]
 
 
-@pytest.mark.parametrize("failures", [[], ["forward"], ["backward"], ["backward", "forward"]])
+@pytest.mark.parametrize("failures", [[], ["forward"], ["backward"], ["forward", "backward"]])
 def test_a_mended_failure_changes_nothing(failures):
     Failing.left, told = list(failures), []
     gradient = evaluate(lambda error: told.append(str(error)) or True)

@@ -31,11 +31,11 @@ from tests.second_device.climbing import unload  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def small_device(monkeypatch):
-    """A device of 256 MB, nothing on it, of which ComfyUI keeps less for itself than of a card."""
+    """A device of 2 GB, nothing on it, of which ComfyUI keeps less for itself than of a card."""
     unload()
     assert management.get_torch_device() == torch.device(device.NAME, 0)
     monkeypatch.setattr(management, "minimum_inference_memory", lambda: 2**20)
-    monkeypatch.setattr(device.MEMORY, "budget", 2**28)
+    monkeypatch.setattr(device.MEMORY, "budget", 2**31)
     device.MEMORY.restart()
     yield
     unload()

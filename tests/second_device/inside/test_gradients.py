@@ -12,10 +12,6 @@ from ..streaming import one_buffer
 IN_PLACE = ["Flux", "HunyuanVideo"]  # these write into tensors that autograd saved
 KINDS = ["SD1.5", "SD3", "Z-Image", "Wan 2.1", "Qwen-Image", *IN_PLACE]
 
-OPEN = pytest.mark.xfail(
-    reason="seen to fail since levels and tiles of the decoder came in; to be looked into"
-)
-
 
 def gradient(name: str):
     """The gradient of a sampling by its noise, on the CPU."""
@@ -38,7 +34,7 @@ def on_cpu():
     return find
 
 
-@pytest.mark.parametrize("name", [pytest.param("SD1.5", marks=OPEN), *IN_PLACE])
+@pytest.mark.parametrize("name", ["SD1.5", *IN_PLACE])
 def test_weights_on_the_device(name, on_cpu):
     assert difference(gradient(name), on_cpu(name)) < 1e-4
 
