@@ -95,7 +95,7 @@ def test_out_of_memory_falls_to_the_next_level(monkeypatch, vae):
 def test_the_smallest_levels_failure_is_a_sentence(monkeypatch, caplog, vae):
     least = peak_of("least", vae)
     unload()
-    monkeypatch.setattr(MEMORY, "budget", int(0.8 * least))
+    monkeypatch.setattr(MEMORY, "budget", int(0.4 * least))
     with pytest.raises(management.OOM_EXCEPTION):
         climb(vae=vae, side=SIDE, steps=STEPS)
     assert OUT_OF_MEMORY in caplog.text
