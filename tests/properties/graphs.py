@@ -136,11 +136,13 @@ def cases(draw) -> Case:
     chance = draw(st.randoms(use_true_random=True))
     graph, prediction = Graph(chance), chance.choice(list(PREDICTIONS))
     model = graph.add("TinyModel", "model", prediction=prediction)
-    for kind in chance.sample(PATCHES, chance.choice((0, 1, 1, 2))):
+    patches = chance.sample(PATCHES, chance.choice((0, 1, 1, 2)))
+    for kind in patches:
         model = graph.filled(kind, model=model)
     vae = graph.add("TinyVAE", "vae")
     positive, negative = (graph.add("TinyPrompt", seed=seed) for seed in (1, 2))
-    if chance.random() < 0.3:
+    scheduled = chance.random() < 0.3
+    if scheduled:
         positive = graph.add("ScheduledLora", model=model, conditioning=positive)
     latent = graph.add(
         "TinyLatent", "latent", batch=chance.choice((1, 1, 2)), width=chance.choice((8, 12)),
@@ -152,6 +154,8 @@ def cases(draw) -> Case:
         sampler_name=chance.choice(SAMPLERS), scheduler=chance.choice(SCHEDULERS),
         denoise=chance.choice((1.0, 1.0, 0.6)),
     )  # fmt: skip
+    if scheduled or "APG" in patches:  # ComfyUI takes samplings of one step for one going on
+        plan["steps"] = max(plan["steps"], 2)
     given = dict(model=model, positive=positive, negative=negative, latent_image=latent)
     plain = with_ksampler(graph, given | plan, vae)
     climb = climbing(graph, vae)
