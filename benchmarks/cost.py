@@ -85,7 +85,7 @@ def _bytes_kept(sampling, network, level: str) -> int:
     from counted import Counted
 
     from ComfyUI_DNO.dno.noise import Noise
-    from ComfyUI_DNO.nodes.host.sampling.levels import Level
+    from ComfyUI_DNO.nodes.host.sampling.plan import Level
 
     with torch.enable_grad(), Counted([*network.parameters(), *network.buffers()]) as counted:
         sampling.levels.forced = Level[level]

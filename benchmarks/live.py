@@ -43,7 +43,7 @@ def pull(sampling, level: str | None):
     import torch
 
     from ComfyUI_DNO.dno.noise import Noise
-    from ComfyUI_DNO.nodes.host.sampling.levels import Level
+    from ComfyUI_DNO.nodes.host.sampling.plan import Level
 
     noise = Noise(sampling.noise)
     with torch.set_grad_enabled(level is not None):

@@ -46,7 +46,8 @@ def evaluate(net, x, arguments: dict, level: str, parts: int, after_forward=lamb
     import torch
 
     from ComfyUI_DNO.dno.autograd import saved
-    from ComfyUI_DNO.nodes.host.sampling.levels import Level, Levels
+    from ComfyUI_DNO.nodes.host.sampling.levels import Levels
+    from ComfyUI_DNO.nodes.host.sampling.plan import Level
 
     def part(value, place: int, of: int):
         return value[place * len(value) // of :][: len(value) // of] if of > 1 else value

@@ -61,49 +61,58 @@ def ascend(
     Yields `iterations + 1` iterates; there is no backward pass after the last one, nor after one at
     which the caller stops. Raises NonFiniteError or NoGradientError, naming iteration and term.
     """
-    gradient, optimizer = gradient or Exact(), optimizer or Adam()
-    problem = Problem(render, decode, objective)
-    update: Step | None = None
+    gradient, problem = gradient or Exact(), Problem(render, decode, objective)
+    update = _Update(optimizer or Adam(), learning_rate)
     try:
         for step in range(iterations + 1):
             climb = step < iterations
             evaluated = gradient.evaluate(problem, noise, step, climb)
-            with sharing():  # a regularizer and its indicator read the same numbers
-                with torch.set_grad_enabled(climb):
-                    regularization, regularizers = objective.regularization(noise)
-                every = (evaluated, regularization, regularizers, objective, noise)
-                iterate = iterate_of(step, *every)
+            iterate, regularization = weighed(evaluated, objective, noise, step, climb)
             yield iterate
             if not climb:
                 break
             pull = partial(_clipped, evaluated, regularization, noise, step, clip)
-            reached = iterate.objective
-            del iterate, evaluated, regularization, regularizers, every
-            update = update or optimizer.start(noise.leaves(), learning_rate)
-            update(pull, reached)
-            del pull  # the graphs are spent: free them before the next render
+            del evaluated, regularization
+            update(noise.leaves(), pull, iterate.objective)
+            del pull  # and with it the graphs, before the next render
     finally:
-        getattr(update, "close", lambda: None)()
+        update.close()
 
 
-def iterate_of(
-    step: int,
-    evaluated: Evaluated,
-    regularization: Tensor,
-    regularizers: Mapping[str, Tensor],
-    objective: Objective,
-    noise: Noise,
-) -> Iterate:
-    """What an evaluation and the regularizers' score of its noise make; checked."""
-    terms = {**evaluated.terms, **{name: term.detach() for name, term in regularizers.items()}}
-    for name, term in terms.items():
-        check_finite(term, step, f"term {name!r}")
-    with torch.no_grad():
-        indicators = objective.read_outs(noise)
+class _Update:
+    """An optimiser's steps; it starts anew where a sampling draws more than the last one did."""
+
+    def __init__(self, optimizer: Optimizer, learning_rate: float):
+        self._optimizer, self._rate = optimizer, learning_rate
+        self._step: Step | None = None
+        self._moved = 0
+
+    def __call__(self, leaves: list[Tensor], pull: Callable, reached: Tensor) -> None:
+        if self._step is None or len(leaves) > self._moved:
+            self.close()
+            self._step, self._moved = self._optimizer.start(leaves, self._rate), len(leaves)
+        self._step(pull, reached)
+
+    def close(self) -> None:
+        getattr(self._step, "close", lambda: None)()
+
+
+def weighed(
+    evaluated: Evaluated, objective: Objective, noise: Noise, step: int, climb: bool
+) -> tuple[Iterate, Tensor]:
+    """What an evaluation makes with the regularizers' score of its noise, and that score (B,)."""
+    with sharing():  # a regularizer and its indicator read the same numbers
+        with torch.set_grad_enabled(climb):
+            regularization, regularizers = objective.regularization(noise)
+        terms = {**evaluated.terms, **{name: term.detach() for name, term in regularizers.items()}}
+        for name, term in terms.items():
+            check_finite(term, step, f"term {name!r}")
+        with torch.no_grad():
+            indicators = objective.read_outs(noise)
     total = evaluated.reward + regularization.detach().to(evaluated.reward)
-    return Iterate(
-        step, total, evaluated.reward, terms, indicators, evaluated.latent, evaluated.image, noise
-    )
+    latent, image = evaluated.latent, evaluated.image
+    iterate = Iterate(step, total, evaluated.reward, terms, indicators, latent, image, noise)
+    return iterate, regularization
 
 
 @torch.enable_grad()
@@ -137,7 +146,7 @@ def _clip_per_image(gradients: Sequence[Tensor], bound: float) -> None:
     """Scale each image's gradient, over all its tensors together, to norm `bound` at most."""
     if bound <= 0:
         return
-    squares = sum(g.flatten(1).float().square().sum(dim=1) for g in gradients)
+    squares = torch.stack([g.flatten(1).float().square().sum(dim=1) for g in gradients]).sum(0)
     factor = (bound / squares.sqrt().clamp(min=bound)).to(gradients[0].dtype)
     for g in gradients:
         g.mul_(by_image(factor, g))

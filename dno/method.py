@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .again import Again
-from .ascent import Iterate, ascend, iterate_of
+from .ascent import Iterate, ascend, weighed
 from .estimate import Estimated
 from .gradient import Exact, Gradient, Problem
 from .noise import Noise
@@ -80,10 +80,7 @@ class Task:
         render = self.problem.render
         problem = replace(self.problem, render=lambda given: render(given, **options))
         evaluated = Exact().evaluate(problem, noise, step, False)
-        with torch.no_grad():
-            regularization, regularizers = self.problem.objective.regularization(noise)
-        objective = self.problem.objective
-        return iterate_of(step, evaluated, regularization, regularizers, objective, noise)
+        return weighed(evaluated, self.problem.objective, noise, step, False)[0]
 
 
 class Method(Protocol):

@@ -185,7 +185,7 @@ def _unit(tensors: Sequence[Tensor]) -> list[Tensor]:
     largest = torch.stack([t.flatten(1).abs().amax(1).float() for t in tensors]).amax(0)
     scale = torch.where(largest > 0, largest, torch.ones_like(largest))
     safe = [t / scale.to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in tensors]
-    squares = sum(t.flatten(1).float().square().sum(1) for t in safe)
+    squares = torch.stack([t.flatten(1).float().square().sum(1) for t in safe]).sum(0)
     rms = (squares / sum(t[0].numel() for t in safe)).sqrt()
     rms = torch.where(rms > 0, rms, torch.ones_like(rms))
     return [t / rms.to(t).reshape(-1, *[1] * (t.ndim - 1)) for t in safe]

@@ -47,7 +47,7 @@ def ring_power(spectrum: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 def scale_rings(tensor: Tensor, factors: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """`tensor` with each ring of each channel times `factors(power, spread)`, (B,C,rings)."""
     channels = as_channels(tensor)
-    size = tuple(channels.shape[-2:])
+    size = channels.shape[-2:]
     average, spread = rings(*size)
     spectrum = torch.fft.rfft2(channels, norm="ortho")
     factor = factors(ring_power(spectrum, size), spread.to(channels))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -134,10 +135,10 @@ class Steer:
     def _straight(self, task: Task, iterate: Iterate, first: int = 1) -> Iterator[Iterate]:
         """The initial noise turned between samplings, of which `iterate` is the plain one."""
         noise = Noise(iterate.noise.initial, iterate.noise.injected, "initial")
-        step = Projected(Rotation(angle=self.passes[0].angle), noise=self.part)
-        step = step.start(noise.leaves(), 0.0)
+        optimizer = Projected(Rotation(angle=self.passes[0].angle), noise=self.part)
+        step = optimizer.start(noise.leaves(), 0.0)
         for place in range(first, len(self.passes) + 1):
-            step(lambda at=iterate: [_direction(task, at)], iterate.objective)
+            step(partial(_directions, task, iterate), iterate.objective)
             iterate = task.evaluate(noise, place, seen=_watched(task))
             yield iterate
 
@@ -181,10 +182,10 @@ class Turns(Tape):
         return leaf
 
 
-def _direction(task: Task, iterate: Iterate) -> Tensor:
+def _directions(task: Task, iterate: Iterate) -> list[Tensor]:
     found = task.direction(iterate.latent, iterate.step)
     _insist(bool(found.any()))
-    return found
+    return [found]
 
 
 def _insist(found: bool) -> None:
@@ -220,5 +221,5 @@ def polished(
         if not score.requires_grad or not bool((score < 0).any()):
             break
         pulled = torch.autograd.grad(score.sum(), moved.leaves())
-        update(lambda given=pulled: list(given), score.detach())
+        update(partial(list, pulled), score.detach())
     return Noise(moved.initial, moved.injected, noise.scope)

@@ -99,6 +99,16 @@ class Trials:
             "best_step": [self.best],
         }
 
+    def noted(self) -> dict[str, object]:
+        """What a saved picture tells of them."""
+        best = {name: values[self.best] for name, values in self.terms.items()}
+        return {
+            "seeds": [self.seeds[0], self.seeds[-1]],
+            "best_seed": self.seeds[self.best],
+            "reward": described(self.scores[self.best]),
+            "terms": described(best),
+        }
+
     def table(self) -> str:
         lines = table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
         return f"{lines}\n{self.lost}".strip()
@@ -166,16 +176,7 @@ class DNOBestSeed(io.ComfyNode):
         assert trials.samples is not None
         text, contact = trials.table(), trials.sheet()
         say(text)
-        best = {name: described(values[trials.best]) for name, values in trials.terms.items()}
-        metadata.note(
-            {
-                "rewards": terms(reward),
-                "seeds": [trials.seeds[0], trials.seeds[-1]],
-                "best_seed": trials.seeds[trials.best],
-                "reward": described(trials.scores[trials.best]),
-                "terms": best,
-            }
-        )
+        metadata.note({"rewards": terms(reward), **trials.noted()})
         return io.NodeOutput(
             with_samples(latent_image, trials.samples),
             trials.seeds[trials.best],

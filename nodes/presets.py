@@ -26,7 +26,7 @@ OUTPUT = OptionsSocket.Output(
 
 
 class DNOPreset(io.ComfyNode):
-    """A published way to optimise noise with its paper's own numbers, instead of an effort."""
+    """A published way to optimise noise, instead of an effort; its source output says whose numbers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -74,54 +74,7 @@ class DNOSteering(io.ComfyNode):
             category=CATEGORY,
             description=cls.__doc__,
             search_aliases=["DNO", "guidance", "training-free"],
-            inputs=[
-                io.String.Input(
-                    "passes",
-                    default=USUAL,
-                    tooltip=(
-                        "One sampling each: degrees of the turn, and from where: seed (the seed's "
-                        "own draws), fresh (new ones) or best (the best so far, if nothing is "
-                        "said). More than one pass starts with a plain sampling."
-                    ),
-                ),
-                io.Boolean.Input(
-                    "whiten",
-                    default=True,
-                    tooltip="Give every frequency of the direction the same strength.",
-                ),
-                io.Float.Input(
-                    "tolerance",
-                    default=1.5,
-                    min=0.0,
-                    max=10.0,
-                    step=0.1,
-                    tooltip="How far the turned noise's spectrum may stray from white, in sigma.",
-                ),
-                io.Boolean.Input(
-                    "polish",
-                    default=False,
-                    tooltip=(
-                        "One more sampling, of the best noise brought back to a P(z) near 1; kept "
-                        "if it scores no worse."
-                    ),
-                ),
-                io.Combo.Input(
-                    "directions",
-                    options=list(CHOICES),
-                    default="automatic",
-                    tooltip=(
-                        "What predictions are decoded with to find directions. automatic: the "
-                        "VAE, or where that takes too much memory a linear map if it fits. The "
-                        "reward that counts is always the VAE's."
-                    ),
-                ),
-                io.Vae.Input(
-                    "decoder",
-                    optional=True,
-                    tooltip="A cheaper decoder for directions, such as TAESD by Load VAE.",
-                ),
-                OPTIONS,
-            ],
+            inputs=[*_turns(), *_decoding(), OPTIONS],
             outputs=[OUTPUT],
         )
 
@@ -145,6 +98,63 @@ class DNOSteering(io.ComfyNode):
         words = "DNO Steering, which overrides effort"
         plan = Plan(words, method, directions=directions, directions_vae=decoder)
         return io.NodeOutput(replace(options or Options(), plan=plan))
+
+
+def _turns() -> list[io.Input]:
+    """How often and how far the noise is turned."""
+    return [
+        io.String.Input(
+            "passes",
+            default=USUAL,
+            tooltip=(
+                "One sampling each: degrees of the turn, and from where: seed (the seed's "
+                "own draws), fresh (new ones) or best (the best so far, if nothing is "
+                "said). More than one pass starts with a plain sampling."
+            ),
+        ),
+        io.Boolean.Input(
+            "whiten",
+            default=True,
+            tooltip="Give every frequency of the direction the same strength.",
+        ),
+        io.Float.Input(
+            "tolerance",
+            default=1.5,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            tooltip="How far the turned noise's spectrum may stray from white, in sigma.",
+        ),
+        io.Boolean.Input(
+            "polish",
+            default=False,
+            tooltip=(
+                "One more sampling, of the best noise brought back to a P(z) near 1; kept "
+                "if it scores no worse."
+            ),
+        ),
+    ]
+
+
+def _decoding() -> list[io.Input]:
+    """What predictions are decoded with."""
+    return [
+        io.Combo.Input(
+            "directions",
+            options=list(CHOICES),
+            default="automatic",
+            tooltip=(
+                "What predictions are decoded with to find directions. automatic: the "
+                "VAE, or where that takes too much memory a linear map if it fits. The "
+                "reward that counts is always the VAE's."
+            ),
+        ),
+        io.Vae.Input(
+            "decoder",
+            optional=True,
+            tooltip="A cheaper decoder for directions, such as TAESD by Load VAE.",
+        ),
+    ]
 
 
 def parsed(passes: str) -> tuple[Pass, ...]:

@@ -83,10 +83,8 @@ class DNOSampler(io.ComfyNode):
         effort="fast",
     ) -> io.NodeOutput:
         metadata.begin(cls.hidden)
-        settings, regularizer = planned(
-            options or Options(),
-            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
-        )
+        chosen = (effort, iterations, learning_rate, regularizer, optimizer, gradient)
+        settings, regularizer = planned(options or Options(), *chosen)
         wanted = objective(reward, regularizer, INDICATORS)
         drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
         job = prepare(model, positive, negative, latent_image, *drawing)
@@ -157,10 +155,8 @@ class DNOSamplerCustom(io.ComfyNode):
         effort="fast",
     ) -> io.NodeOutput:
         metadata.begin(cls.hidden)
-        settings, regularizer = planned(
-            options or Options(),
-            *(effort, iterations, learning_rate, regularizer, optimizer, gradient),
-        )
+        chosen = (effort, iterations, learning_rate, regularizer, optimizer, gradient)
+        settings, regularizer = planned(options or Options(), *chosen)
         climbed = objective(reward, regularizer, INDICATORS)
         return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
 

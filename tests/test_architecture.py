@@ -23,16 +23,6 @@ INNER = {  # folder inside a layer -> all that it may import of ours
 }
 USERS = ("demo", "benchmarks", "sweeps", "tools")  # of the layers, besides the tests
 LONGEST_FILE, LONGEST_FUNCTION = 250, 40
-STILL_LONG = {  # may only shrink
-    "dno/ascent.py: ascend": 46,
-    "dno/autograd/recompute.py": 254,
-    "nodes/best_seed.py: execute": 48,
-    "nodes/host/sampling/levels.py": 343,
-    "nodes/host/sampling/start.py: best_start": 42,
-    "nodes/noise.py": 256,
-    "nodes/presets.py: define_schema": 57,
-}
-STILL_UNUSED = {"step_cache"}  # may only shrink
 CALLED_BY_COMFYUI = {
     *("define_schema", "validate_inputs", "fingerprint_inputs", "generate_noise"),
     *("get_node_list", "partially_unload"),
@@ -91,12 +81,7 @@ def too_long(path: Path) -> dict[str, int]:
 @pytest.mark.parametrize("path", FILES, ids=names)
 def test_files_and_functions_are_short(path):
     for what, lines in too_long(path).items():
-        assert lines <= STILL_LONG.get(what, 0), f"{what} has {lines} lines: divide it"
-
-
-def test_what_is_short_by_now_is_off_the_list():
-    long = {what for path in FILES for what in too_long(path)}
-    assert STILL_LONG.keys() <= long, f"take off STILL_LONG: {STILL_LONG.keys() - long}"
+        raise AssertionError(f"{what} has {lines} lines: divide it")
 
 
 def mentions(tree: ast.AST) -> Iterator[str]:
@@ -129,7 +114,7 @@ def test_nothing_is_defined_that_nothing_uses():
         path: ast.parse(path.read_text(encoding="utf-8"))
         for path in [*FILES, *others, ROOT / "run.py", ROOT / "__init__.py"]
     }
-    used = CALLED_BY_COMFYUI.union(STILL_UNUSED, *map(mentions, trees.values()))
+    used = CALLED_BY_COMFYUI.union(*map(mentions, trees.values()))
     for path in FILES:
         dead = {name for name in definitions(trees[path]) if not name.startswith("__")} - used
         assert not dead, f"{path.relative_to(ROOT)}: nothing uses {', '.join(sorted(dead))}"

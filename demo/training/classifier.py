@@ -1,19 +1,17 @@
 """Train the classifier on training pictures under changes of light, place and sharpness."""
 
-import math
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..classifier import Classifier
+from .fitting import fit
 from .pictures import Labels, Studio
-from .progress import Session
 
 BATCH = 64
-RATE = 3e-3
 
 
 def scenes(studio: Studio, labels: Labels, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -62,26 +60,16 @@ def loss_of(network: Classifier, picture: Tensor, labels: Labels, true_colours: 
 def train(studio: Studio, directory: Path, minutes: float) -> Classifier:
     """The trained classifier; resumes by itself."""
     torch.manual_seed(0)
-    network = Classifier().to(memory_format=torch.channels_last)
-    adam = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    session = Session(directory / "classifier.session", minutes, network=network, adam=adam)
-    while session.progress < 1:
-        generator = torch.Generator().manual_seed(3_000_000 + session.step)
+    network = Classifier()
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(3_000_000 + step)
         labels = studio.labels(BATCH, generator)
         picture, true_colours = scenes(studio, labels, generator)
         picture = picture.contiguous(memory_format=torch.channels_last)
-        loss = loss_of(network, picture, labels, true_colours)
-        network.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        warm = min(1, (session.step + 1) / 100)
-        adam.param_groups[0]["lr"] = RATE * warm * (1 + math.cos(math.pi * session.progress)) / 2
-        adam.step()
-        session.advance()
-        if session.step % 200 == 0:
-            print(f"classifier step {session.step} loss {loss.item():.3f}", flush=True)
-    session.save()
-    return network.eval()
+        return loss_of(network, picture, labels, true_colours)
+
+    return fit(network, loss_at, directory / "classifier.session", minutes, every=200)
 
 
 @torch.no_grad()

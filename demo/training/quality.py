@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import reward_model
 from ..mmdit import CHANNELS, GRID, PATCH, Denoiser
@@ -19,7 +18,8 @@ from ..weights import Weights
 from . import diffusion
 from .captions import Captions
 from .faults import NONE, melted, spoiled
-from .progress import Session, say_progress
+from .fitting import fit
+from .progress import say_progress
 from .scene_captions import scene_sentences
 from .scenes import random_scenes
 from .stage import Stage
@@ -27,7 +27,6 @@ from .views import plain_sentences
 
 SESSION = "quality.session"
 BATCH = 48
-RATE = 3e-3
 HELD_OUT = 96
 """Pictures of each pool that are only measured on."""
 _SEED, _PART, _STEPS = 8_000_000, 16, 10
@@ -125,28 +124,17 @@ def loss_of(network: Quality, picture: Tensor, fault: Tensor, generated: Tensor)
 def train(stage: Stage, pool: Pools, directory: Path, minutes: float) -> Quality:
     """The trained judge; resumes by itself."""
     torch.manual_seed(0)
-    network = Quality().to(memory_format=torch.channels_last)
+    network = Quality()
     clip, _ = reward_model.stored()
-    adam = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    session = Session(directory / SESSION, minutes, network=network, adam=adam)
     seen = pool.part(held_out=False)
-    while session.progress < 1:
-        generator = torch.Generator().manual_seed(_SEED + 1_000_000 + session.step)
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_SEED + 1_000_000 + step)
         picture, fault, generated = batch(stage, seen, clip, generator)
         picture = picture.contiguous(memory_format=torch.channels_last)
-        loss = loss_of(network, picture, fault, generated)
-        network.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        warm = min(1, (session.step + 1) / 100)
-        adam.param_groups[0]["lr"] = RATE * warm * (1 + math.cos(math.pi * session.progress)) / 2
-        adam.step()
-        session.advance()
-        if session.step % 100 == 0:
-            line = f"quality {session.seconds:.0f} s step {session.step}"
-            print(f"{line} loss {loss.item():.3f}", flush=True)
-    session.save()
-    return network.eval()
+        return loss_of(network, picture, fault, generated)
+
+    return fit(network, loss_at, directory / SESSION, minutes)
 
 
 def accuracy(network: Quality, stage: Stage, pool: Pools, batches: int = 16) -> dict[str, float]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..classifier import COLOUR_CLASSES
 from ..scene_judge import CELLS, SIDE, SceneJudge
 from ..scenery import GROUNDS, PATTERNS, THINGS_AT_MOST
 from ..vocabulary import CONCEPTS
 from .classifier import soften
+from .fitting import fit
 from .pictures import Studio
-from .progress import Session
 from .scenes import NOTHING, Scenes, random_scenes
 from .stage import Stage
 
 SESSION = "scene_judge.session"
 BATCH = 64
-RATE = 3e-3
 _SEED = 6_000_000
 _PATTERNS = tuple(GROUNDS.index(name) for name in PATTERNS)
 
@@ -75,26 +73,15 @@ def train(studio: Studio, directory: Path, minutes: float) -> SceneJudge:
     """The trained judge; resumes by itself."""
     torch.manual_seed(0)
     stage = Stage(studio, SIDE)
-    network = SceneJudge().to(memory_format=torch.channels_last)
-    adam = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
-    session = Session(directory / SESSION, minutes, network=network, adam=adam)
-    while session.progress < 1:
-        generator = torch.Generator().manual_seed(_SEED + session.step)
+    network = SceneJudge()
+
+    def loss_at(step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_SEED + step)
         scenes = random_scenes(studio, BATCH, generator)
         picture = pictures(stage, scenes, generator)
-        loss = loss_of(network, picture.contiguous(memory_format=torch.channels_last), scenes)
-        network.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        warm = min(1, (session.step + 1) / 100)
-        adam.param_groups[0]["lr"] = RATE * warm * (1 + math.cos(math.pi * session.progress)) / 2
-        adam.step()
-        session.advance()
-        if session.step % 100 == 0:
-            line = f"scene judge {session.seconds:.0f} s step {session.step}"
-            print(f"{line} loss {loss.item():.3f}", flush=True)
-    session.save()
-    return network.eval()
+        return loss_of(network, picture.contiguous(memory_format=torch.channels_last), scenes)
+
+    return fit(network, loss_at, directory / SESSION, minutes)
 
 
 @torch.no_grad()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-Build = Callable[[Sequence[Tensor], dict], object]
+Build = Callable[[Sequence["Tensor | None"], dict], object]
+Change = tuple[int, "dict | list", tuple]
 _GONE = object()
 
 
@@ -32,7 +34,7 @@ class Nested:
         self._tensors, self._containers = [], []
         return taken
 
-    def build(self, tensors: Sequence[Tensor]) -> tuple[object, Built]:
+    def build(self, tensors: Sequence[Tensor | None]) -> tuple[Any, Built]:
         """The value with other tensors, in containers of its own."""
         built = Built()
         return self._build(tensors, built.made), built
@@ -56,17 +58,19 @@ class Nested:
         place = self._places.get(id(value))
         if place is None:
             place = self._places[id(value)] = len(self._shells)
-            shell, parts = copy.copy(value), {}
+            shell: Any = copy.copy(value)
+            parts: dict[Any, Build] = {}
             self._containers.append(value)
             self._shells.append((shell, parts))
             for key, item in _items(value):
                 shell[key] = None
                 parts[key] = self._flatten(item)
 
-        def build(tensors: Sequence[Tensor], made: dict) -> dict | list:
+        def build(tensors: Sequence[Tensor | None], made: dict) -> dict | list:
             if place not in made:
                 shell, parts = self._shells[place]
-                container, held = copy.copy(shell), {}
+                container: Any = copy.copy(shell)
+                held: dict[Any, object] = {}
                 made[place] = container, held
                 for key, part in parts.items():
                     held[key] = container[key] = part(tensors, made)
@@ -80,7 +84,7 @@ class Nested:
             object.__setattr__(shell, name, None)
             parts[name] = self._flatten(item)
 
-        def build(tensors: Sequence[Tensor], made: dict) -> object:
+        def build(tensors: Sequence[Tensor | None], made: dict) -> object:
             record = copy.copy(shell)
             for name, part in parts.items():
                 object.__setattr__(record, name, part(tensors, made))
@@ -95,9 +99,9 @@ class Built:
     def __init__(self) -> None:
         self.made: dict[int, tuple[dict | list, dict]] = {}
 
-    def changes(self) -> list[tuple[int, dict | list | None, tuple]]:
+    def changes(self) -> list[Change]:
         """What a call did to them since: place, new items (a list: all), keys taken out."""
-        found = []
+        found: list[Change] = []
         for place, (container, held) in sorted(self.made.items(), key=lambda item: item[0]):
             now = dict(_items(container))
             new = {key: item for key, item in now.items() if item is not held.get(key, _GONE)}
@@ -109,7 +113,7 @@ class Built:
         return found
 
 
-def write(containers: Sequence[dict | list], changes: Iterable) -> None:
+def write(containers: Sequence[Any], changes: Iterable[Change]) -> None:
     """Make the same changes to other containers, in place."""
     for place, new, gone in changes:
         if isinstance(new, list):

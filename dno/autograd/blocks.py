@@ -124,7 +124,7 @@ class _Call:
         self._outcome = Nested((result, built.changes()))
         return tuple(self._outcome.taken()[0])
 
-    def outcome(self, outputs: Sequence[Tensor]):
+    def outcome(self, outputs: Sequence[Tensor | None]):
         """What the forward returned and did to its containers, made of the outputs."""
         nested, self._outcome = self._outcome, None
         assert nested is not None

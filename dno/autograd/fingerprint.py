@@ -19,22 +19,31 @@ def rounding(dtype: torch.dtype) -> float:
 
 def fingerprint(outputs: Sequence[Tensor | None]) -> list[Tensor | None]:
     """64 numbers of each floating output and its root mean square, left on its device."""
-    return [_of(output) if _counts(output) else None for output in outputs]
+    return [None if output is None or not _counts(output) else _of(output) for output in outputs]
 
 
 @torch.no_grad()
-def gap(outputs: Sequence[Tensor | None], first: Sequence[Tensor | None]) -> Tensor | None:
-    """The largest difference to the outputs of a fingerprint, relative to their size."""
-    gaps = [
+def gaps(
+    outputs: Sequence[Tensor | None],
+    first: Sequence[Tensor | None],
+    precision: torch.dtype | None = None,
+) -> list[tuple[Tensor, float]]:
+    """The largest difference to the outputs of a fingerprint, relative to their size, if any can be
+    told, and what rounding explains of it in `precision`, by default the outputs' own.
+    """
+    found = [
         (_of(output) - before).abs().max() / before[-1].clamp(min=1e-30)
         for output, before in zip(outputs, first, strict=True)
-        if before is not None and _counts(output)
+        if before is not None and output is not None and _counts(output)
     ]
-    return torch.stack([gap.to(gaps[0]) for gap in gaps]).max() if gaps else None
+    if not found:
+        return []
+    dtype = precision or next(output.dtype for output in outputs if output is not None)
+    return [(torch.stack([gap.to(found[0]) for gap in found]).max(), rounding(dtype))]
 
 
-def _counts(output: Tensor | None) -> bool:
-    return output is not None and output.dtype in ROUNDING and output.numel() > 0
+def _counts(output: Tensor) -> bool:
+    return output.dtype in ROUNDING and output.numel() > 0
 
 
 @torch.no_grad()

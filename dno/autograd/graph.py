@@ -10,6 +10,10 @@ from torch import Tensor
 from .saved import storage
 
 
+class GradientCutError(ValueError):
+    """A call that was to be differentiated gave an output without a gradient."""
+
+
 class HiddenInputError(ValueError):
     """A call depends on a tensor with a gradient that is not among its arguments."""
 

@@ -78,7 +78,8 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
 
     resident: storage addresses of weights, which cost nothing to save.
     """
-    found, stack, alive = Profile([], []), [], []
+    found, alive = Profile([], []), []
+    stack: list = []
 
     def pack(tensor: Tensor) -> None:
         if address(tensor) not in (0, *resident):

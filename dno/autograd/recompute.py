@@ -3,8 +3,7 @@
 `torch.utils.checkpoint` hides the in-place error of Flux, Chroma, HunyuanVideo and LTXV and returns
 wrong gradients without a word. Here the first call is watched for such writes, and later ones run
 under plain autograd, whose version counters see them; what cures a call is remembered.
-
-A call may hold calls that are recomputed themselves, such as the blocks of a network (`blocks.py`).
+A call may hold calls that are recomputed themselves, such as a network's blocks (`blocks.py`).
 """
 
 from __future__ import annotations
@@ -17,21 +16,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .fingerprint import fingerprint, gap, rounding
-from .graph import gradients_of, insist_on_known, sum_of, unrelated
+from .fingerprint import fingerprint, gaps
+from .graph import GradientCutError, gradients_of, insist_on_known, sum_of, unrelated
 from .ordinary import OrdinaryArguments, ordinary_tensor
 from .saved import OVERWRITTEN, Again, Ledger, saved_on, writes_allowed
 
 Call = Callable[..., tuple[Tensor | None, ...]]
-Remember = Callable[[], Callable[[], AbstractContextManager]]
+Context = Callable[[], AbstractContextManager]
+Remember = Callable[[], Context]
 
 # What autograd says, and there is a cure for.
 INFERENCE = "Inference tensors cannot be saved"
 LEAF_WRITTEN = "a leaf Variable that requires grad"
-
-
-class GradientCutError(ValueError):
-    """A call that was to be differentiated gave an output without a gradient."""
 
 
 @dataclass
@@ -43,7 +39,7 @@ class _Run:
 
     call: Call
     alone: Sequence[Call] = ()
-    again: Callable[[], AbstractContextManager] = nullcontext
+    again: Context = nullcontext
     print: Sequence[Tensor | None] | None = None
 
 
@@ -96,9 +92,12 @@ class Recomputer:
         self.watch(False)
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return call(*tensors)
-        again = self.remember() if self.remember else nullcontext
+        again = self._noted()
         kept = [ordinary_tensor(tensor) for tensor in tensors]
         return _Recompute.apply(self, _Run(call, alone, again), *kept)
+
+    def _noted(self) -> Context:
+        return self.remember() if self.remember else nullcontext
 
     @contextmanager
     def graph(self, watched: bool = False) -> Iterator[Ledger | None]:
@@ -116,7 +115,8 @@ class Recomputer:
     def record(self, call: Call, *tensors: Tensor) -> tuple[tuple, Ledger | None]:
         """`call(*tensors)` with a graph that stays as it is, and what is known of what it saved."""
         self.watch(False)
-        again, repeated = (self.remember() if self.remember else nullcontext), nullcontext
+        again: Context = self._noted()
+        repeated: Context = nullcontext
         while True:
             try:
                 with repeated(), self.graph(watched=self.bytes_per_call is None) as ledger:
@@ -150,10 +150,11 @@ class Recomputer:
 
     def _measured(self, run: _Run, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in tensors]
-        repeated = nullcontext  # the first attempt moves the host on, as any evaluation does
+        repeated: Context = nullcontext  # the first attempt moves the host on, as any does
         while True:
             try:
                 with repeated(), torch.enable_grad(), self.graph(watched=True) as ledger:
+                    assert ledger is not None
                     ledger.ignore(tensors)
                     outputs = self._plain(_Run(run.call), leaves)
                 break
@@ -199,8 +200,9 @@ class Recomputer:
             except RuntimeError as error:
                 self._learn(error)
 
-    def learn_from(self, ledger: Ledger) -> None:
+    def learn_from(self, ledger: Ledger | None) -> None:
         """Of a call that was watched: what a record of it keeps, and whether it writes into it."""
+        assert ledger is not None
         self.bytes_per_call = ledger.bytes
         if ledger.overwritten:
             self.remedies.add(OVERWRITTEN)
@@ -220,7 +222,7 @@ class Recomputer:
         with torch.enable_grad():
             outputs = call(*self._given(leaves))
             if prints is not None:
-                self._compare(outputs, prints)
+                self._gaps += gaps(outputs, prints, self.precision)
             if self.complete and self.bytes_per_call is None:
                 insist_on_known(outputs, leaves)
             if not self.complete and not any(o is not None and o.requires_grad for o in outputs):
@@ -231,12 +233,6 @@ class Recomputer:
                 outputs, [leaf for leaf in leaves if leaf.requires_grad], gradients
             )
         return [next(found) if leaf.requires_grad else None for leaf in leaves]
-
-    def _compare(self, outputs, prints) -> None:
-        found = gap(outputs, prints)
-        if found is not None:
-            precision = self.precision or next(o.dtype for o in outputs if o is not None)
-            self._gaps.append((found, rounding(precision)))
 
 
 class _Recompute(torch.autograd.Function):

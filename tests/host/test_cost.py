@@ -10,7 +10,7 @@ import torch
 
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Reward, Weighted
-from ComfyUI_DNO.nodes.host.sampling.levels import Level
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ComfyUI_DNO.dno.autograd.structure import calls_noted, find_blocks
 from ComfyUI_DNO.nodes.host.sampling import levels
-from ComfyUI_DNO.nodes.host.sampling.levels import Level, Plan, Sizes, plan
+from ComfyUI_DNO.nodes.host.sampling.plan import Level, Plan, Sizes, plan
 
 from ..support import families
 from ..support.families import FAMILIES, build
@@ -117,6 +117,16 @@ def test_weights_that_hooks_swap_are_not_recorded_but_computed_again_as_they_wer
             sample(with_hooks(build(family, torch.float64)), probe, family.latent, torch.float64)
             assert set(probe.sampling.levels._used) == {level}
             assert difference(probe.gradient, whole.gradient) < EXACT
+
+
+def test_hooks_before_the_first_optimised_draw_need_no_gradient():
+    family, gradients = FAMILIES["SD1.5"], {}
+    for scope in ("all", "injected"):
+        probe = Probe("euler_ancestral", memory="call", scope=scope)
+        with doubles():
+            sample(with_hooks(build(family, torch.float64)), probe, family.latent, torch.float64)
+        gradients[scope] = probe.gradient
+    assert difference(gradients["injected"], gradients["all"][1:]) < EXACT
 
 
 def test_the_plan_is_the_fastest_that_fits():

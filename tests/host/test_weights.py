@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ComfyUI_DNO.nodes.host.sampling.levels import Level
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.host.sampling.weights import Weights, offload_streams_wait
 
 from ..support import families

@@ -22,10 +22,10 @@ from ComfyUI_DNO.nodes.noise import (  # fmt: skip
     DNOMixNoise,
     DNOSaveNoise,
     as_noise,
-    verdict,
 )
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler
+from ComfyUI_DNO.nodes.verdict import verdict
 
 from ..support import tiny
 from ..support.histories import history_of

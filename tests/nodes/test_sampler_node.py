@@ -137,14 +137,16 @@ def test_cfg_1_evaluates_the_prompt_only(parts):
 def test_images_of_a_batch_do_not_meet(parts):
     """Image 0 beside another neighbour: bitwise for equal composition, else to rounding."""
 
-    def image_0(*images):
+    def image_0(*images, memory="call"):
         latent = {"samples": torch.zeros(len(images), 4, 8, 8), "batch_index": list(images)}
         # Not Adam: it turns the rounding of a tiny gradient into a full step.
-        step = dict(optimizer=SGD(momentum=0.0), learning_rate=20.0, options=Options(memory="call"))
+        step = dict(optimizer=SGD(momentum=0.0), learning_rate=20.0, options=Options(memory=memory))
         return run(parts, latent, sampler_name="euler", **step)[0]["samples"][0]
 
     beside_1 = image_0(0, 1)
     assert torch.equal(beside_1, image_0(0, 7))
+    recorded = [image_0(0, other, memory="recorded") for other in (1, 7)]
+    assert torch.equal(*recorded)
     assert torch.allclose(beside_1, image_0(0), atol=1e-3)
     assert not torch.allclose(beside_1, ksampler(parts)[0], atol=0.05)
 

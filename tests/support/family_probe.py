@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.nodes.host.sampling import guards
-from ComfyUI_DNO.nodes.host.sampling.levels import Level
 from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
 from . import tiny
@@ -24,6 +24,7 @@ class Probe(comfy.samplers.Sampler):
     steps:    step sizes of central differences.
     level:    at which every evaluation runs; whole calls are computed again by default.
     memory:   what the user chose instead, with so many bytes free.
+    scope:    of the noise that is optimised.
     latent:   what was rendered.
     gradient: one tensor per noise tensor.
     errors:   per step size, |central difference - <gradient, direction>| / |gradient|.
@@ -36,12 +37,13 @@ class Probe(comfy.samplers.Sampler):
         level: Level | None = None,
         memory: str = "call",
         free: int = 2**40,
+        scope: str = "all",
     ):
         self.inner, self.steps = (
             comfy.samplers.sampler_object(name) if isinstance(name, str) else name,
             steps,
         )
-        self.level, self.memory, self.free = level, memory, free
+        self.level, self.memory, self.free, self.scope = level, memory, free, scope
 
     def sample(
         self,
@@ -67,7 +69,7 @@ class Probe(comfy.samplers.Sampler):
             stack.enter_context(self.sampling.levels)
             self.sampling.levels.begin(self.memory, self.free, 0, len(sigmas) - 1, _unwatched)
             self.sampling.levels.forced = self.level
-            self._probe(Noise(plain[1]))
+            self._probe(Noise(plain[1], scope=self.scope))
         return self.latent
 
     def _probe(self, noise: Noise) -> None:

@@ -17,7 +17,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
-from ....dno.autograd.recompute import GradientCutError
+from ....dno.autograd.graph import GradientCutError
 from ....dno.autograd.saved import insist_on_writes_allowed
 
 try:

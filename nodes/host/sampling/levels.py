@@ -1,17 +1,11 @@
-"""How much of the network's evaluations is kept for backward: the fastest level that fits.
-
-One evaluation costs F, its backward another F. What is not kept is computed again:
-recorded 2 F, whole calls and blocks that keep their inputs 3 F, blocks within whole calls 4 F.
-"""
+"""Evaluations of the network in a climb, each at the fastest level of memory that fits."""
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import comfy.model_management as management
 import torch
@@ -21,89 +15,17 @@ from ....dno.autograd.blocks import Blocks, by_block
 from ....dno.autograd.recompute import Call, Recomputer, Remember
 from ....dno.autograd.structure import calls_noted, find_blocks
 from .guards import own_kernels
+from .plan import WORDS, Level, Sizes, plan
 from .weights import Weights, offload_streams_wait
 
 MEMORY = ("automatic", "recorded", "call", "blocks", "least")
 SHARE = 0.85  # of the free memory that a climb plans with
 LEAST = 512 * 2**20  # bytes that even `least` may keep: less is not worth computing anything twice
-WORKSPACE = 1.3  # what a backward needs beside what was saved for it: the gradients on their way
 NOT_BY_BLOCK = (
     "DNO: this network does not repeat itself block by block (off by %.1g): whole calls are "
     "computed again instead, which takes more memory."
 )
 LOWERED = "DNO ran out of memory and goes on with less: %s."
-
-
-class Level(enum.IntEnum):
-    """Fastest first."""
-
-    RECORDED = 0
-    CALL = 1
-    KEPT = 2
-    NESTED = 3
-    SPLIT = 4
-
-
-WORDS = {
-    Level.RECORDED: "recorded",
-    Level.CALL: "computed again",
-    Level.KEPT: "computed again by blocks",
-    Level.NESTED: "computed again by blocks, twice",
-    Level.SPLIT: "computed again by blocks, one prompt after the other",
-}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of one evaluation: of its whole record, of its blocks' inputs, of one block's record.
-
-    parts: prompts that can be pulled one after the other.
-    """
-
-    record: int
-    inputs: int
-    block: int
-    parts: int
-
-    def peak(self, level: Level) -> int:
-        """At the backward of one evaluation."""
-        nested = self.inputs + int(WORKSPACE * self.block)
-        return {
-            Level.RECORDED: self.record,
-            Level.CALL: int(WORKSPACE * self.record),
-            Level.KEPT: nested,
-            Level.NESTED: nested,
-            Level.SPLIT: nested // max(self.parts, 1),
-        }[level]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The last `count` evaluations of a sampling at a fast level, those before at a slow one.
-
-    They are pulled first, and leave their room to the others.
-    """
-
-    fast: Level
-    slow: Level
-    count: int
-
-
-def plan(sizes: Sizes, room: int, reserved: int, fastest: Level) -> Plan:
-    """The fastest plan within `room` bytes, of which `reserved` are taken between the two halves.
-
-    reserved: what decoding and scoring need while the records of a sampling wait.
-    """
-    for fast, slow, each in (
-        (Level.RECORDED, Level.CALL, sizes.record),
-        (Level.KEPT, Level.NESTED, sizes.inputs),
-    ):
-        if slow < fastest or sizes.peak(slow) > room:
-            continue
-        after = room - (sizes.peak(slow) - each if fast is Level.KEPT else 0)
-        count = max(0, min(room - reserved, after) // max(each, 1))
-        return Plan(fast, slow, count if fast >= fastest else 0)
-    return Plan(Level.SPLIT, Level.SPLIT, 0)
 
 
 class Levels:
@@ -309,35 +231,3 @@ def _casts(module: nn.Module) -> bool:
     """Whether a layer's weights may be made for each product anew."""
     functions = (getattr(module, f"{name}_function", ()) for name in ("weight", "bias"))
     return bool(getattr(module, "comfy_cast_weights", False) or any(map(len, functions)))
-
-
-def block_moment(patcher, device: torch.device) -> Remember:
-    """What a block's evaluation depends on beside its arguments: generators and hooked weights."""
-    generators = None if device.type == "cpu" else getattr(torch, device.type, None)
-
-    def states() -> tuple:
-        return torch.get_rng_state(), generators.get_rng_state(device) if generators else None
-
-    def put(then: tuple) -> None:
-        torch.set_rng_state(then[0])
-        if generators:
-            generators.set_rng_state(then[1], device)
-
-    def moment() -> Callable[[], AbstractContextManager]:
-        then, hooks = states(), getattr(patcher, "current_hooks", None)
-
-        @contextmanager
-        def again() -> Iterator[None]:
-            present = states()
-            put(then)
-            if getattr(patcher, "current_hooks", None) != hooks:
-                with torch.no_grad():
-                    patcher.apply_hooks(hooks=hooks)
-            try:
-                yield
-            finally:
-                put(present)
-
-        return again
-
-    return moment

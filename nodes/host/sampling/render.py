@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from ....dno import draws
 from ....dno.noise import Noise, Tape
+from .carried import carrying
 from .guards import differentiable_options
-from .levels import Levels, block_moment
+from .levels import Levels
+from .moment import block_moment
 from .outside import inside
 from .state import Generators, HostState
 from .watched import Seen, Twin
@@ -85,7 +87,7 @@ class Sampling:
         # ddim draws the noise of the kept region by itself, as many images as there are.
         kept = getattr(sampler, "inpaint_options", {}).get("random", False)
         self.by_image = not (kept and self.denoise_mask is not None)
-        self._carried: Callable[[Tensor], bool] | None = None
+        self._carried = carrying("all", self.sigmas)
 
     def from_origin(self, origin: Origin) -> Sampling:
         """The same sampling whose own draws come from elsewhere."""
@@ -148,20 +150,10 @@ class Sampling:
     def carry(self, which: str, strict: bool = False) -> None:
         """Which evaluations of the network carry the gradient: "all", "first", "last N" steps.
 
-        The others are constants; the sampler's own arithmetic carries it always. strict: whether
-        one that is known to be inexact is refused.
+        strict: whether one that is known to be inexact is refused.
         """
         self.strict = strict
-        if which == "all":
-            self._carried = None
-        elif which == "first":
-            self._carried = lambda sigma: bool(
-                (sigma >= self.sigmas[0].to(sigma) * (1 - 1e-4)).all()
-            )
-        else:
-            count = min(int(which.split()[-1]), self.steps)
-            top = self.sigmas[self.steps - count] * (1 + 1e-4)
-            self._carried = lambda sigma: bool((sigma <= top.to(sigma)).all())
+        self._carried = carrying(which, self.sigmas)
 
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
@@ -192,7 +184,8 @@ class Sampling:
             return outputs
 
         # Copies: what the sampler writes into, before or after, is nothing that a call has saved.
-        given, carried = x_in.clone(), self._carried is None or self._carried(timestep)
+        given = x_in.clone()
+        carried = given.requires_grad and self._carried(timestep)
 
         def alone(index: int):
             only = [cond if index == other else None for other, cond in enumerate(conds)]

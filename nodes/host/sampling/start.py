@@ -49,15 +49,6 @@ def best_start(
         return Start(given, sampling.origin)
     origins: list[Origin] = []
 
-    def candidates() -> Iterator[Noise]:
-        origins.append(sampling.origin)
-        yield given
-        for index in range(1, count):
-            seed = seed_at(sampling.origin.seed, index)
-            noise = draw(seed).to(sampling.noise)
-            origins.append(Origin(seed, Generators.now(noise.device)))  # as that seed leaves them
-            yield Noise(noise, scope=given.scope)
-
     @torch.no_grad()
     def reward(noise: Noise) -> Tensor:
         latent = sampling.from_origin(origins[-1]).render(noise)
@@ -69,10 +60,28 @@ def best_start(
         progress.next_sampling()
         return rewards
 
-    best = best_of(candidates(), reward, together=not sampling.by_image)
+    candidates = _candidates(sampling, given, draw, count, origins)
+    best = best_of(candidates, reward, together=not sampling.by_image)
     shared = set(best.index.tolist())
     origin = origins[shared.pop()] if len(shared) == 1 else sampling.origin
     return Start(best.noise, origin, _words(best, origins), progress.seconds)
+
+
+def _candidates(
+    sampling: Sampling,
+    given: Noise,
+    draw: Callable[[int], Tensor],
+    count: int,
+    origins: list[Origin],
+) -> Iterator[Noise]:
+    """The given noise and those of the next seeds; where each draws from is added to `origins`."""
+    origins.append(sampling.origin)
+    yield given
+    for index in range(1, count):
+        seed = seed_at(sampling.origin.seed, index)
+        noise = draw(seed).to(sampling.noise)
+        origins.append(Origin(seed, Generators.now(noise.device)))  # as that seed leaves them
+        yield Noise(noise, scope=given.scope)
 
 
 def _words(best: Chosen, origins: list[Origin]) -> str:

@@ -1,14 +1,11 @@
 """Levels of memory on a device that counts its bytes: what each takes, and the fall to the next."""
 
-import inspect
-
 import comfy.model_management as management
 import pytest
 import torch
 
-from ComfyUI_DNO.nodes.host.sampling import climb as climbs
 from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
-from ComfyUI_DNO.nodes.host.sampling.levels import Level
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
 
 from ...support import tiny
 from ...support.family_probe import Probe, difference, sample
@@ -17,9 +14,6 @@ from ..device import MEMORY
 from ..streaming import one_buffer
 
 SIDE, STEPS = 12, 3
-falls = pytest.mark.xfail(
-    "lower()" not in inspect.getsource(climbs), reason="no iteration is repeated with less"
-)
 
 
 def pulled(level: Level):
@@ -81,7 +75,6 @@ def peak_of(memory: str, vae) -> int:
     return MEMORY.peak
 
 
-@falls
 def test_out_of_memory_falls_to_the_next_level(monkeypatch, vae):
     expected, _ = climb(vae=vae, memory="recorded", side=SIDE, steps=STEPS)
     most, least = peak_of("recorded", vae), peak_of("least", vae)
