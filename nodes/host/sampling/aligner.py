@@ -14,6 +14,7 @@ from torch import Tensor
 from ....dno.history import History
 from ....dno.objective import Objective
 from .. import metadata
+from ..compat import training
 from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder
@@ -21,7 +22,7 @@ from ..picture.directions import Directions
 from ..picture.small import hint
 from ..progress import Progress
 from .climb import Climb, Climbed, Settings, tell_out_of_memory
-from .guards import refuse_cut_gradients, training_kernels
+from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
 from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
@@ -73,7 +74,7 @@ class Aligner(comfy.samplers.Sampler):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(training_kernels())
+            stack.enter_context(training())
             resident = stack.enter_context(ordinary_modules(modules))
             if self.settings.differentiates:
                 stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
