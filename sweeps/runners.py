@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .comfy import FULL, Comfy, FullError, Place, interrupt
+from .comfy import FULL, Comfy, FullError, Installation, interrupt
 from .keys import Keys
 from .plan import Plan, Row
 from .rows import Batch, Store
@@ -120,20 +120,22 @@ def stopping() -> Iterator[None]:
 class Worker:
     """One of Ray's workers: ComfyUI, kept from row to row, on a GPU of its own."""
 
-    def __init__(self, plan: Plan, place: Place, folder: str, run: int, make: Callable = Comfy):
+    def __init__(
+        self, plan: Plan, installation: Installation, folder: str, run: int, make: Callable = Comfy
+    ):
         self.plan, self.store, self.run = plan, Store(Path(folder)), run
-        self.job = make(place, Path(folder), f"worker-{os.getpid()}")
+        self.job = make(installation, Path(folder), f"worker-{os.getpid()}")
 
     def __call__(self, items: dict) -> dict:
         """A batch's number and rows -> what was done, a JSON line for each row."""
-        (number,), (listed,) = items["batch"], items["rows"]
+        (batch_number,), (listed,) = items["batch"], items["rows"]
         lines = []
         try:
-            with self.store.batch(self.run, int(number), marks=True) as batch, _full():
-                for place, key in json.loads(str(listed)):
+            with self.store.batch(self.run, int(batch_number), marks=True) as batch, _full():
+                for number, key in json.loads(str(listed)):
                     record = batch.done.get(key)
                     if record is None:
-                        row = self.plan.row(place)
+                        row = self.plan.row(number)
                         record = _made(self.job, self.plan, row, batch, self.run)
                     kept = ("key", "error", "seconds", "engine_seconds", "made", "worker")
                     lines.append({name: record.get(name) for name in kept})
@@ -142,7 +144,9 @@ class Worker:
         return {"done": [json.dumps(lines)]}
 
 
-def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Comfy) -> None:
+def on_ray(
+    work: Work, run: int, installation: Installation, workers: int, told: Told, make=Comfy
+) -> None:
     """Batches over Ray Data, an actor for each worker. The batches that a dead one left are done by
     others from where it stopped."""
     import ray
@@ -157,14 +161,14 @@ def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Co
     gpus = ray.cluster_resources().get("GPU", 0)
     data = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         Worker,
-        fn_constructor_args=(work.plan, place, str(work.store.folder), run, make),
+        fn_constructor_args=(work.plan, installation, str(work.store.folder), run, make),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
     )
-    for found in data.iter_rows():
-        lines = json.loads(found["done"])
+    for answer in data.iter_rows():
+        lines = json.loads(answer["done"])
         stops = [line["stop"] for line in lines if "stop" in line]
         told([line for line in lines if "stop" not in line])
         if stops:
@@ -201,7 +205,7 @@ def cluster(address: str, root: Path) -> Iterator[int]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     try:
-        found = ray.cluster_resources()
-        yield int(found.get("GPU", 0) or found.get("CPU", 1))
+        resources = ray.cluster_resources()
+        yield int(resources.get("GPU", 0) or resources.get("CPU", 1))
     finally:
         ray.shutdown()
