@@ -93,7 +93,7 @@ class LRM(Architecture):
         pooled = second.text_embeds.cpu()
         return Words(torch.cat(states, -1).cpu(), pooled, unit(pooled[:1].float()))
 
-    def score(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
+    def reward(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
         """(B,4,h,w) as the UNet knows it -> (B,), fp32: the scaled cosine at that timestep.
 
         The noise of the timestep is the same at every call and for every image.
