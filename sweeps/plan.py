@@ -181,12 +181,13 @@ def read(path: Path) -> Plan:
     graph = added(graph, held_out)
     graph = changed(graph, _resolved(given.get("set") or {}, graph, "set"))
     varied = given.get("vary") or []
+    entries = varied if isinstance(varied, list) else [varied]
     compared = given.get("compare") or []
     axes: list[Axis | Variants] = []
-    for entry in varied if isinstance(varied, list) else [varied]:
+    for entry in entries:
         unresolved = axis(entry, path.parent, seed, compared)
         axes.append(Axis(_resolved(unresolved.columns, graph, "vary"), unresolved.compared))
-    known("compare", compared, [name for entry in varied for name in entry])
+    known("compare", compared, [name for entry in entries for name in entry])
     groups = given.get("variants")
     if groups:
         if not isinstance(groups, dict):

@@ -72,6 +72,8 @@ def test_an_input_may_be_what_is_compared(read):
     assert [plan.variant(number) for number in range(4)] == [
         ("3.steps 4", 0), ("3.steps 8", 0), ("3.steps 4", 1), ("3.steps 8", 1)
     ]  # fmt: skip
+    alone = read(vary={"3.steps": [4, 8]}, compare=["3.steps"])  # one entry, not in a list
+    assert [alone.variant(number) for number in range(2)] == [("3.steps 4", 0), ("3.steps 8", 0)]
 
 
 def test_values_come_from_files_ranges_and_draws(tmp_path):
