@@ -87,7 +87,6 @@ def installation_of(plan: Plan) -> Installation:
 def progress(work: runners.Work, run: int, comfy: Comfy, options: argparse.Namespace) -> None:
     """Run with a bar: rows done, failed and left, the time left, pictures per hour."""
     bar = Bar(runners.count(work))
-    work = runners.Work(work.plan, work.store, work.taken, work.limit, bar.fewer)
     try:
         if options.ray and not options.dry_run:
             with runners.cluster(options.ray, ROOT) as most:
@@ -114,9 +113,6 @@ class Bar:
         self.pictures += sum(record.get("made") or 0 for record in records)
         self._show(len(records))
         self._bar.update(len(records))
-
-    def fewer(self, rows: int) -> None:
-        """Rows that turned out to be there already."""
 
     def _show(self, more: int = 0) -> None:
         hours = max(time.monotonic() - self.began, 1e-3) / 3600

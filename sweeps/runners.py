@@ -33,13 +33,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """Rows that are to be made, in the plan's order. duplicate: told of rows that others make."""
+    """Rows that are to be made, in the plan's order."""
 
     plan: Plan
     store: Store
     taken: Keys
     limit: int | None = None
-    duplicate: Callable[[int], None] = lambda count: None
 
     def rows(self) -> Iterator[Row]:
         """Rows that nobody made or was given yet, looked up some at a time."""
@@ -55,9 +54,7 @@ class Work:
 
     def _fresh(self, rows: list[Row], left: int | None) -> list[Row]:
         new = self.taken.new([row.key for row in rows])
-        fresh = [row for row, fine in zip(rows, new, strict=True) if fine]
-        self.duplicate(len(rows) - len(fresh))
-        return fresh[:left]
+        return [row for row, fine in zip(rows, new, strict=True) if fine][:left]
 
     def batches(self, size: int) -> Iterator[list[Row]]:
         batch = []
@@ -75,10 +72,10 @@ def here(work: Work, run: int, job: Job, told: Told) -> None:
     for number, rows in enumerate(work.batches(BATCH)):
         with work.store.batch(run, number) as batch, _full():
             for row in rows:
-                told([_made(job, work.plan, row, batch, run)])
+                told([_run_row(job, work.plan, row, batch, run)])
 
 
-def _made(job: Job, plan: Plan, row: Row, batch: Batch, run: int) -> dict:
+def _run_row(job: Job, plan: Plan, row: Row, batch: Batch, run: int) -> dict:
     """Make one row and put it in its batch."""
     deaths = batch.begin(row.key)
     if deaths < DEATHS:
@@ -136,7 +133,7 @@ class Worker:
                     record = batch.done.get(key)
                     if record is None:
                         row = self.plan.row(number)
-                        record = _made(self.job, self.plan, row, batch, self.run)
+                        record = _run_row(self.job, self.plan, row, batch, self.run)
                     kept = ("key", "error", "seconds", "engine_seconds", "made", "worker")
                     lines.append({name: record.get(name) for name in kept})
         except Failure as error:

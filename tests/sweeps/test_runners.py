@@ -90,5 +90,5 @@ def test_a_row_that_kills_its_worker_is_given_up(sweep, tmp_path):
         for _ in range(runners.DEATHS):
             store.batch(run, 0, marks=True).__enter__().begin(row.key)
         with store.batch(run, 0, marks=True) as batch:
-            record = runners._made(job, plan, row, batch, run)
+            record = runners._run_row(job, plan, row, batch, run)
     assert not job.numbers and "ended 3 times in this row" in record["error"]
