@@ -74,6 +74,7 @@ KINDS = {
     "index": (b'{"metadata": {}, "weight_map": {"a": "b"}}', "choose the folder with all of them"),
     "empty": (b"", "is empty, a download that did not begin: download it again"),
     "zeros": (bytes(9999), "holds zeros alone, a download that was broken off: download it again"),
+    "one byte": (b"\x80", "is damaged or no "),
     "gzip": (gzip.compress(b"x" * 99), "is a gzip archive: unpack it"),
     "zip": (zipped("model.safetensors"), "is a zip archive: unpack it"),
     "zip cut off": (zipped("model.safetensors")[:3000], "is cut off, its end is missing"),
