@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .declared import Declared
 from .fields import Choice, Range, Switch
-from .gradient import Evaluated, Exact, Problem, detached, pull_back
+from .gradient import Evaluated, Exact, Problem, by_image, detached, pull_back
 from .noise import Noise
 from .objective import Objective
 
@@ -178,7 +178,7 @@ class Estimated(Declared):
         for change, step in zip(changes / len(changes), steps(), strict=True):
             gradients = gradients or [torch.zeros_like(part) for part in step]
             for gradient, part in zip(gradients, step, strict=True):
-                gradient += _fit(change.to(part.device), part) * part
+                gradient += by_image(change, part) * part
         if self.scale == "none":
             return gradients
         if self.scale == "unit":
@@ -190,7 +190,7 @@ class Estimated(Declared):
             power = along.square().sum(0)
             fit = (changes * along).sum(0) / power.clamp(min=1e-30)
             factor = torch.where(power > 0, fit, torch.zeros_like(fit))
-        return [g * _fit(factor, g) for g in gradients]
+        return [g * by_image(factor, g) for g in gradients]
 
     @property
     def _pairs(self) -> int:
@@ -240,8 +240,3 @@ def _moved(noise: Noise, moves: list[tuple[list[Tensor], float]], mu: float) -> 
 def _inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
     """The inner product (B,) of two lists of tensors (B,...)."""
     return sum((a * b).flatten(1).sum(1) for a, b in zip(first, second, strict=True))
-
-
-def _fit(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> the same with trailing ones, to broadcast against `like`."""
-    return values.reshape(*values.shape, *[1] * (like.ndim - values.ndim))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -106,7 +106,7 @@ class Steer:
             noise = self._start(each.start, task, first, kept, step)
             iterate, turns = self._pass(task, noise, each.angle, step)
             if not turns.draws:  # it draws nothing: that was the plain sampling
-                plain = Iterate(**{**vars(iterate), "step": 0})
+                plain = replace(iterate, step=0)
                 yield plain
                 yield from self._straight(task, plain)
                 return
