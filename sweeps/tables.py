@@ -122,7 +122,7 @@ class Results:
 def gather(plan: Plan, store: Store) -> Results:
     """Every row of the plan that is done, with its settings, by variant and pair."""
     table = store.read(COLUMNS)
-    row_of = {key: at for at, key in enumerate(table["key"].to_pylist())}
+    row_of = {key: index for index, key in enumerate(table["key"].to_pylist())}
     results = Results(plan, {row.variant: {} for row in plan.samples()})
     rows = map(plan.row, range(len(plan)))
     for row in rows if len(plan) <= MANY else islice(plan.rows(), MANY):

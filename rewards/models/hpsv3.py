@@ -116,7 +116,7 @@ class HPSv3(Architecture):
             model.embed_tokens(tokens.to(features.device)).expand(count, -1, -1)
             for tokens in (before, after)
         ]
-        # Places are numbered through, pictures too, as in the original and unlike in Qwen2-VL.
+        # Positions are numbered through, pictures too, as in the original and unlike in Qwen2-VL.
         read = model(inputs_embeds=torch.cat([words[0], features, words[1]], 1), use_cache=False)
         last = read.last_hidden_state[:, -1]
         return self.network.rm_head(last.to(self.network.rm_head[0].weight.dtype))

@@ -110,7 +110,7 @@ class LRM(Architecture):
         return self._scale * (unit(seen) * words.embed.to(seen)).sum(dim=1)
 
     def _see(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
-        """(B,4,h,w) -> (B,D): every stage averaged over places, the last one with guidance."""
+        """(B,4,h,w) -> (B,D): the mean of every stage, of the last one with guidance."""
         unet, count = self.network.unet, len(latent)
         states, pooled = (
             None if part is None else part.to(latent).repeat_interleave(count, dim=0)
