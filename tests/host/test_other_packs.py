@@ -8,6 +8,7 @@ import os
 import random
 
 import comfy.hooks
+import comfy.k_diffusion.sampling
 import comfy.sample
 import comfy.samplers
 import numpy as np
@@ -235,8 +236,28 @@ def in_place(model, x, sigmas, extra_args=None, callback=None, disable=None):
     return x
 
 
+def by_name(model, x, sigmas, **more):
+    """One sampler after another, found by its name on the spot."""
+    first = comfy.samplers.ksampler("ipndm").sampler_function
+    x = first(model, x, sigmas[:3], **more)
+    return comfy.k_diffusion.sampling.sample_heun(model, x, sigmas[2:], **more)
+
+
+class Called:
+    """An object that is called as a sampler function, and another that holds its sampler."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, model, x, sigmas, **more):
+        return self.wrapped.sampler_function(model, x, sigmas, **more)
+
+
 EULER = comfy.samplers.sampler_object("euler")
 SAMPLERS = {
+    "found by name": comfy.samplers.KSAMPLER(by_name),
+    "an object that is called": comfy.samplers.KSAMPLER(Called(EULER)),
+    "a bound method": comfy.samplers.KSAMPLER(Called(EULER).__call__),
     "a table of noises": comfy.samplers.KSAMPLER(ancestral),
     "a sampler in a sampler": comfy.samplers.KSAMPLER(around, extra_options={"wrapped": EULER}),
     "writes in place": comfy.samplers.KSAMPLER(in_place),
@@ -255,6 +276,18 @@ def test_samplers_of_other_packs_are_exact(sampler):
     with doubles():
         sample(guider(SD15, build(SD15, torch.float64)), probe, (4, 8, 8), torch.float64)
     assert min(probe.errors) < 1e-6
+
+
+def test_draws_that_torch_does_not_make_are_told(caplog):
+    @torch.no_grad()
+    def with_numpy(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        x = model(x, sigmas[0] * x.new_ones([len(x)]), **(extra_args or {}))
+        return x + 0.1 * torch.from_numpy(np.random.randn(*x.shape)).to(x)
+
+    given = parts()
+    climbing = custom(given, comfy.samplers.KSAMPLER(with_numpy), learning_rate=0.0)
+    advanced(given, climbing)
+    assert len(rewards(climbing.history)) == 1 and "draws by numpy" in caplog.text
 
 
 def test_draws_by_any_name_are_optimised():
