@@ -201,6 +201,29 @@ def test_what_the_gradient_does_not_see_is_told_once(patch, told, caplog):
         climb(parts(patch), iterations=3, steps=6, options=Options(memory="call", strict=True))
 
 
+def with_momentum(model):
+    """A guidance that remembers, outside the network: its memory carries the gradient."""
+    patched, memory = model.clone(), {}
+
+    def guide(args):
+        change = args["cond"] - args["uncond"]
+        memory["change"] = change + 0.5 * memory.get("change", 0)
+        return args["uncond"] + 2 * memory["change"]
+
+    patched.set_model_sampler_cfg_function(guide)
+    return patched
+
+
+def test_a_memory_that_carries_the_gradient_is_exact_and_not_told(caplog):
+    probe = Probe(steps=(1e-5, 1e-6))
+    with doubles():
+        model = with_momentum(build(SD15, torch.float64))
+        sample(guider(SD15, model), probe, (4, 8, 8), torch.float64)
+    assert min(probe.errors) < 1e-7
+    climb(parts(with_momentum), iterations=2)
+    assert "keeps tensors" not in caplog.text
+
+
 TABLE = {"gaussian": torch.randn_like}  # looked up at run time, as packs with a choice of noises do
 
 
