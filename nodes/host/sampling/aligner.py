@@ -17,6 +17,7 @@ from .. import metadata
 from ..compat import training
 from ..described import climb
 from ..judges.reward_models import networks_in
+from ..ordinary import ordinary, ordinary_modules
 from ..picture.decode import Decoder
 from ..picture.directions import Directions
 from ..picture.small import hint
@@ -25,7 +26,6 @@ from .climb import Climb, Climbed, Settings, tell_out_of_memory
 from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
 from .levels import MEMORY
-from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
 
 DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
