@@ -11,6 +11,7 @@ import comfy.hooks
 import comfy.k_diffusion.sampling
 import comfy.sample
 import comfy.samplers
+import comfy_extras.nodes_post_processing  # noqa: F401  newer ComfyUI's nodes_latent needs it first
 import numpy as np
 import pytest
 import torch
