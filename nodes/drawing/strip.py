@@ -1,0 +1,87 @@
+"""A strip below the preview that says how the run stands: every web UI shows it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from .canvas import Canvas, Scale, thin
+
+SIDE = 512  # the picture's longer side, in pixels
+NARROWEST = 384  # a strip that holds its words
+PAPER, PALE, DIM, LINE = "#1e1e1e", "#f2f2f2", "#a8a8a8", "#56b4e9"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands.
+
+    words:   a few short lines, the most important first. foot: a long one below them.
+    steps:   of the iterates so far, and `rewards` of each; best: of these, the place of the best.
+    last:    the step at which the run ends.
+    """
+
+    words: Sequence[str]
+    foot: str
+    steps: Sequence[int]
+    rewards: Sequence[float]
+    best: int
+    last: int
+
+
+def with_strip(picture: Image.Image, standing: Standing) -> Image.Image:
+    """The picture, its longer side `SIDE`, above its strip; nothing of it is covered."""
+    factor = SIDE / max(picture.size)
+    size = max(round(picture.width * factor), 1), max(round(picture.height * factor), 1)
+    shown = picture.resize(size, Image.Resampling.BICUBIC)
+    strip = _strip(max(size[0], NARROWEST), standing)
+    whole = Image.new("RGB", (strip.width, size[1] + strip.height), PAPER)
+    whole.paste(shown, ((strip.width - size[0]) // 2, 0))
+    whole.paste(strip, (0, size[1]))
+    return whole
+
+
+def _strip(width: int, standing: Standing) -> Image.Image:
+    """Words on the left, the curve on the right, the long line below both."""
+    size = width / 25
+    pad, leading = 0.5 * size, 1.3 * size
+    middle = 0.62 * width
+    foot = 1.2 * size if standing.foot else 0
+    tall = len(standing.words) * leading
+    canvas = Canvas(width, math.ceil(tall + foot + 2 * pad), PAPER)
+    fitting = _fitting(canvas, standing.words, size, middle - 2 * pad)
+    for place, words in enumerate(standing.words):
+        canvas.text(pad, pad + (place + 0.5) * leading, words, fitting, PALE if place < 2 else DIM)
+    _curve(canvas, standing, (middle, pad, width - 1.5 * pad, pad + tall))
+    if standing.foot:
+        small = _fitting(canvas, [standing.foot], 0.85 * size, width - 2 * pad)
+        canvas.text(pad, pad + tall + 0.6 * foot, standing.foot, small, DIM)
+    return canvas.finish()
+
+
+def _fitting(canvas: Canvas, lines: Sequence[str], size: float, room: float) -> float:
+    """The size of letters, `size` at most, in which the longest of these lines has room."""
+    longest = max((canvas.width_of(line, size) for line in lines), default=0.0)
+    return size if longest <= room else size * room / longest
+
+
+def _curve(canvas: Canvas, standing: Standing, box: tuple[float, float, float, float]) -> None:
+    """The reward over all of the run, as far as it has come; a dot at the best."""
+    known = [value for value in standing.rewards if math.isfinite(value)]
+    if not known:
+        return
+    left, top, right, bottom = box
+    scale, first = Scale.around(known, 0.12), standing.steps[0]
+    span = max(standing.last - first, 1)
+    xs = [left + (step - first) / span * (right - left) for step in standing.steps]
+    ys = [bottom - scale.at(value) * (bottom - top) for value in standing.rewards]
+    start = bottom - scale.at(known[0]) * (bottom - top)
+    canvas.line([(left, start), (right, start)], "#555555", 1.0, dash=5)
+    points = thin(xs, ys, int(2 * (right - left)))
+    if len(points) > 1:
+        canvas.line(points, LINE, 2.2)
+    if math.isfinite(ys[standing.best]):
+        canvas.dot((xs[standing.best], ys[standing.best]), 3.6, PALE)
