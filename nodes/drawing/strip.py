@@ -64,8 +64,9 @@ def _strip(width: int, standing: Standing) -> Image.Image:
 
 def _fitting(canvas: Canvas, lines: Sequence[str], size: float, room: float) -> float:
     """The size of letters, `size` at most, in which the longest of these lines has room."""
-    longest = max((canvas.width_of(line, size) for line in lines), default=0.0)
-    return size if longest <= room else size * room / longest
+    while size > 1 and any(canvas.width_of(line, size) > room for line in lines):
+        size *= 0.97
+    return size
 
 
 def _curve(canvas: Canvas, standing: Standing, box: tuple[float, float, float, float]) -> None:

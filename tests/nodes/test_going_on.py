@@ -15,6 +15,7 @@ from ComfyUI_DNO.nodes.sampler import DNOSamplerCustom, DNOSamplerHistory
 
 from .test_sampler_node import INPUTS, LATENTS, REWARD, ksampler, parts, run  # noqa: F401
 
+pytestmark = pytest.mark.filterwarnings("ignore:Should have:UserWarning")  # torchsde's own
 WHOLE = Options(memory="call")  # no kernels but a plain sampling's
 DRAWING = ["euler", "euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde"]
 

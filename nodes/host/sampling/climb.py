@@ -117,15 +117,19 @@ class Climb:
             self._end_early(error)
         finally:
             iterates.close()
-        over = math.isfinite(self._budget()) and history.records[-1].step < way.iterations
-        if over and not history.stop_reason:
-            history.stop_reason = f"time budget of {self._budget():g} s used"
+        history.stop_reason = history.stop_reason or self._used_up()
         latent = history.best.latent
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             latent = self._replayed(sampling)
         more = (self._decoding, *sampling.warnings, history.stop_reason)
         progress.finish(history.best.image, *self._telling.ended(*more))
         return Climbed(history, latent, denoised, start.origin)
+
+    def _used_up(self) -> str:
+        """The reason, if it ended in the middle of an iteration without an error."""
+        early = self.history.records[-1].step < self._settings.way.iterations
+        over = early and math.isfinite(self._budget())
+        return f"time budget of {self._budget():g} s used" if over else ""
 
     def _spent(self, sampling: Sampling, recorded: Tensor) -> float:
         """Evaluations per image if this iterate were the last; a recorded best is sampled again."""
