@@ -21,7 +21,6 @@ class Standing:
 
     words:   a few short lines, the most important first. foot: a long one below them.
     steps:   of the iterates so far, and `rewards` of each; best: of these, the place of the best.
-    last:    the step at which the run ends.
     """
 
     words: Sequence[str]
@@ -29,7 +28,6 @@ class Standing:
     steps: Sequence[int]
     rewards: Sequence[float]
     best: int
-    last: int
 
 
 def with_strip(picture: Image.Image, standing: Standing) -> Image.Image:
@@ -46,10 +44,10 @@ def with_strip(picture: Image.Image, standing: Standing) -> Image.Image:
 
 def _strip(width: int, standing: Standing) -> Image.Image:
     """Words on the left, the curve on the right, the long line below both."""
-    size = width / 25
-    pad, leading = 0.5 * size, 1.3 * size
-    middle = 0.62 * width
-    foot = 1.2 * size if standing.foot else 0
+    size = width / 19  # the web UI shows it half as large, or less
+    pad, leading = 0.4 * size, 1.2 * size
+    middle = 0.7 * width
+    foot = size if standing.foot else 0
     tall = len(standing.words) * leading
     canvas = Canvas(width, math.ceil(tall + foot + 2 * pad), PAPER)
     fitting = _fitting(canvas, standing.words, size, middle - 2 * pad)
@@ -57,7 +55,7 @@ def _strip(width: int, standing: Standing) -> Image.Image:
         canvas.text(pad, pad + (place + 0.5) * leading, words, fitting, PALE if place < 2 else DIM)
     _curve(canvas, standing, (middle, pad, width - 1.5 * pad, pad + tall))
     if standing.foot:
-        small = _fitting(canvas, [standing.foot], 0.85 * size, width - 2 * pad)
+        small = _fitting(canvas, [standing.foot], 0.75 * size, width - 2 * pad)
         canvas.text(pad, pad + tall + 0.6 * foot, standing.foot, small, DIM)
     return canvas.finish()
 
@@ -70,19 +68,19 @@ def _fitting(canvas: Canvas, lines: Sequence[str], size: float, room: float) -> 
 
 
 def _curve(canvas: Canvas, standing: Standing, box: tuple[float, float, float, float]) -> None:
-    """The reward over all of the run, as far as it has come; a dot at the best."""
+    """The reward so far; a dot at the best, and a dashed line where it started."""
     known = [value for value in standing.rewards if math.isfinite(value)]
     if not known:
         return
     left, top, right, bottom = box
     scale, first = Scale.around(known, 0.12), standing.steps[0]
-    span = max(standing.last - first, 1)
+    span = max(standing.steps[-1] - first, 3)
     xs = [left + (step - first) / span * (right - left) for step in standing.steps]
     ys = [bottom - scale.at(value) * (bottom - top) for value in standing.rewards]
     start = bottom - scale.at(known[0]) * (bottom - top)
-    canvas.line([(left, start), (right, start)], "#555555", 1.0, dash=5)
+    canvas.line([(left, start), (right, start)], "#6a6a6a", 1.2, dash=6)
     points = thin(xs, ys, int(2 * (right - left)))
     if len(points) > 1:
-        canvas.line(points, LINE, 2.2)
+        canvas.line(points, LINE, 3.0)
     if math.isfinite(ys[standing.best]):
-        canvas.dot((xs[standing.best], ys[standing.best]), 3.6, PALE)
+        canvas.dot((xs[standing.best], ys[standing.best]), 4.5, PALE)

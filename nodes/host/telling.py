@@ -54,17 +54,16 @@ class Telling:
         memory = f"memory: {self._memory}" if self._memory else ""
         lines = [
             f"{step}: {reward}, kept {_mean(best.reward)}",
-            ", ".join(filter(None, [noise, *reads, time])),
+            _joined(noise, *reads, time),
             *self._note.splitlines(),
             memory,
             *more,
         ]
         rewards = [float(record.reward.mean()) for record in records]
         place = next(at for at, each in enumerate(records) if each.step == int(best.step.max()))
-        strip = Standing(
-            [", ".join(filter(None, [step, time])), f"{reward}, best {_mean(best.reward)}", noise],
-            memory, [record.step for record in records], rewards, place, self._iterations,
-        )  # fmt: skip
+        short = [step.removeprefix("iteration "), f"best {_mean(best.reward)}"]  # letters are large
+        words = [_joined(short[0], time), reward, _joined(short[1], noise)]
+        strip = Standing(words, memory, [record.step for record in records], rewards, place)
         return "\n".join(filter(None, lines)), strip
 
 
@@ -83,6 +82,10 @@ def _beyond(indicators: Mapping[str, Tensor], bounds: Mapping[str, float]) -> bo
     deviation = indicators.get("spectral deviation")
     unlikely = probability is not None and not float(probability.min()) >= low
     return unlikely or (deviation is not None and not float(deviation.max()) <= high)
+
+
+def _joined(*words: str) -> str:
+    return ", ".join(filter(None, words))
 
 
 def _mean(values: Tensor) -> str:
