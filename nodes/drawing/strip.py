@@ -19,12 +19,12 @@ PAPER, PALE, DIM, LINE = "#1e1e1e", "#f2f2f2", "#a8a8a8", "#56b4e9"
 class Standing:
     """How a run stands.
 
-    words:   a few short lines, the most important first. foot: a long one below them.
+    words:   a few short lines, the most important first. foot: longer ones below, in small letters.
     steps:   of the iterates so far, and `rewards` of each; best: of these, the place of the best.
     """
 
     words: Sequence[str]
-    foot: str
+    foot: Sequence[str]
     steps: Sequence[int]
     rewards: Sequence[float]
     best: int
@@ -43,20 +43,19 @@ def with_strip(picture: Image.Image, standing: Standing) -> Image.Image:
 
 
 def _strip(width: int, standing: Standing) -> Image.Image:
-    """Words on the left, the curve on the right, the long line below both."""
+    """Words on the left, the curve on the right, the long lines below both."""
     size = width / 19  # the web UI shows it half as large, or less
     pad, leading = 0.4 * size, 1.2 * size
     middle = 0.7 * width
-    foot = size if standing.foot else 0
-    tall = len(standing.words) * leading
-    canvas = Canvas(width, math.ceil(tall + foot + 2 * pad), PAPER)
+    tall, step = len(standing.words) * leading, 0.9 * size
+    canvas = Canvas(width, math.ceil(tall + len(standing.foot) * step + 2 * pad), PAPER)
     fitting = _fitting(canvas, standing.words, size, middle - 2 * pad)
     for place, words in enumerate(standing.words):
         canvas.text(pad, pad + (place + 0.5) * leading, words, fitting, PALE if place < 2 else DIM)
     _curve(canvas, standing, (middle, pad, width - 1.5 * pad, pad + tall))
-    if standing.foot:
-        small = _fitting(canvas, [standing.foot], 0.75 * size, width - 2 * pad)
-        canvas.text(pad, pad + tall + 0.6 * foot, standing.foot, small, DIM)
+    for place, line in enumerate(standing.foot):
+        small = _fitting(canvas, [line], 0.72 * size, width - 2 * pad)
+        canvas.text(pad, pad + tall + (place + 0.6) * step, line, small, DIM)
     return canvas.finish()
 
 

@@ -63,7 +63,8 @@ class Telling:
         place = next(at for at, each in enumerate(records) if each.step == int(best.step.max()))
         short = [step.removeprefix("iteration "), f"best {_mean(best.reward)}"]  # letters are large
         words = [_joined(short[0], time), reward, _joined(short[1], noise)]
-        strip = Standing(words, memory, [record.step for record in records], rewards, place)
+        foot = list(filter(None, [memory, *self._note.splitlines()[-1:]]))  # what keeps the noise
+        strip = Standing(words, foot, [record.step for record in records], rewards, place)
         return "\n".join(filter(None, lines)), strip
 
 

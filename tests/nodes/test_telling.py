@@ -108,6 +108,7 @@ def test_the_text_names_iteration_reward_noise_memory_and_regularizer(shown):
     assert lines[2] == "regularizer: spectrum 1, because none is connected"
     assert lines[3] == "memory: steps computed again"
     assert "memory: steps computed again" in told[-1][1].splitlines()
+    assert told[-1][2].foot == lines[3:1:-1]
 
 
 def test_the_first_picture_comes_before_the_first_backward_pass(parts, monkeypatch):  # noqa: F811
@@ -163,7 +164,8 @@ def test_noise_is_as_ill_as_its_worst_image():
 def standing(**changes) -> Standing:
     fields = dict(
         words=["12 of 30, 1 h 20 min left", "reward 0.412 → 0.523", "best 0.551, noise healthy"],
-        foot="memory: of 20 steps 12 recorded, 8 computed again by blocks, one after the other",
+        foot=["memory: of 20 steps 12 recorded, 8 computed again by blocks, one after the other",
+              "regularizer: spectrum 1, because none is connected"],
         steps=list(range(13)), rewards=[0.4 + 0.01 * step for step in range(13)], best=11,
     )  # fmt: skip
     return Standing(**fields | changes)
@@ -177,7 +179,7 @@ def test_the_strip_lies_below_the_picture_and_covers_nothing(size):
     width, height = (round(side * factor) for side in size)
     assert (
         whole.width == max(width, NARROWEST)
-        and height < whole.height <= height + 0.32 * whole.width
+        and height < whole.height <= height + 0.36 * whole.width
     )
     left = (whole.width - width) // 2
     shown = whole.crop((left, 0, left + width, height))

@@ -1,31 +1,35 @@
-// A "Keep best" button on the node that climbs: ends the climb, and the graph goes on with the best so far.
+// "Keep best" ends a climb, and the graph goes on with the best so far. The button stands on the DNO
+// samplers always, because Nodes 2.0 shows no widget that comes later; on any other node that climbs
+// (SamplerCustomAdvanced, a subgraph around one) it comes and goes with the climb.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
 const EVENT = "dno_climb"; // {climb, node, prompt, running}, from nodes/host/keeping.py
 const ROUTE = "/dno/keep";
 const LABEL = "Keep best";
+const TOOLTIP = "While it climbs: ends it before its next step; the graph goes on with the best so far.";
+const SAMPLERS = ["DNOSampler", "DNOSamplerCustom"];
 const climbs = new Map(); // id -> {node, shown: [{node, button, size, grown}]}
 
 function client() {
   return api.clientId ?? api.initialClientId ?? null;
 }
 
-function told(severity, detail) {
+function tell(severity, detail) {
   app.extensionManager?.toast?.add?.({ severity, summary: "DNO", detail, life: 4000 });
 }
 
 // Without an id: every climb that this page has started.
 async function keep(climb) {
-  const wanted = climb ? { climb } : { client: client() };
-  const body = JSON.stringify(wanted);
+  const body = JSON.stringify(climb ? { climb } : { client: client() });
   const headers = { "Content-Type": "application/json" };
   const answer = await api.fetchApi(ROUTE, { method: "POST", headers, body });
   const { asked } = answer.ok ? await answer.json() : { asked: 0 };
-  told(asked ? "info" : "warn", asked ? "Keeping the best so far." : "No climb is running.");
+  if (asked) tell("info", "Keeping the best so far.");
+  else tell("warn", "Nothing climbs now: the button works from the first picture on.");
 }
 
-// "7:3" is node 3 in the subgraph node 7: that node, and those around it.
+// "7:3" is node 3 in the subgraph node 7: that node last, before it those around it.
 function nodesOf(id) {
   const found = [];
   let graph = app.rootGraph ?? app.graph;
@@ -38,18 +42,30 @@ function nodesOf(id) {
   return found;
 }
 
-function addButton(node, climb) {
-  if (node.widgets?.some((widget) => widget.dnoClimb === climb)) return null;
-  const size = [...node.size];
-  const button = node.addWidget("button", LABEL, null, () => keep(climb), { serialize: false });
+// The climb of a DNO Sampler's own button; the custom form climbs in another node.
+function keepOf(node) {
+  const own = [...climbs].find(([, { node: id }]) => nodesOf(id).at(-1) === node);
+  const elsewhere = node.comfyClass === "DNOSampler" && climbs.size > 0;
+  if (own) return keep(own[0]);
+  return elsewhere ? tell("warn", "Another node climbs now.") : keep();
+}
+
+function addButton(node, press) {
+  const button = node.addWidget("button", LABEL, null, press, { serialize: false });
   button.serialize = false; // nothing of it is saved with the workflow
-  button.dnoClimb = climb;
-  button.tooltip = "Ends the climb before its next step; the graph goes on with the best so far.";
+  button.tooltip = TOOLTIP;
+  return button;
+}
+
+function addPassing(node, climb) {
+  if (node.widgets?.some((widget) => widget.name === LABEL)) return null;
+  const size = [...node.size];
+  const button = addButton(node, () => keep(climb));
   node.setDirtyCanvas?.(true, true);
   return { node, button, size, grown: [...node.size] };
 }
 
-function removeButton({ node, button, size, grown }) {
+function removePassing({ node, button, size, grown }) {
   const place = node.widgets?.indexOf(button) ?? -1;
   if (place < 0) return;
   button.onRemove?.();
@@ -63,15 +79,15 @@ function removeButton({ node, button, size, grown }) {
 function show({ climb, node }) {
   const held = climbs.get(climb) ?? { node, shown: [] };
   climbs.set(climb, held);
-  held.shown.push(...nodesOf(node).map((each) => addButton(each, climb)).filter(Boolean));
+  held.shown.push(...nodesOf(node).map((each) => addPassing(each, climb)).filter(Boolean));
 }
 
 function hide(climb) {
-  climbs.get(climb)?.shown.forEach(removeButton);
+  climbs.get(climb)?.shown.forEach(removePassing);
   climbs.delete(climb);
 }
 
-// After the page was loaded or the server came back: what still climbs, and nothing else.
+// After a workflow was opened or the server came back: what still climbs, and nothing else.
 async function refresh() {
   [...climbs.keys()].forEach(hide);
   const mine = client();
@@ -89,7 +105,8 @@ app.registerExtension({
     api.addEventListener(EVENT, ({ detail }) => (detail.running ? show(detail) : hide(detail.climb)));
     api.addEventListener("reconnected", refresh);
   },
-  afterConfigureGraph() {
-    return refresh(); // another workflow is open now, or the page is new
+  nodeCreated(node) {
+    if (SAMPLERS.includes(node.comfyClass)) addButton(node, () => keepOf(node));
   },
+  afterConfigureGraph: refresh,
 });
