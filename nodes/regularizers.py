@@ -27,4 +27,4 @@ class DNONoRegularizer(io.ComfyNode):
         return io.NodeOutput({})
 
 
-NODES = [DNONoRegularizer, *(regularizer_node(regularizer) for regularizer in CLASSES)]
+NODES = [*(regularizer_node(regularizer) for regularizer in CLASSES), DNONoRegularizer]
