@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import random
 
 import comfy.hooks
+import comfy.k_diffusion.sampling
 import comfy.sample
 import comfy.samplers
+import numpy as np
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
@@ -99,6 +103,48 @@ def cached(node):
     return lambda: parts(lambda model: node.execute(model, 0.2, 0.15, 0.95, False)[0])
 
 
+class Slotted:
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 0
+
+
+COUNTED, NUMBERS = Slotted(), np.random.default_rng(3)  # globals of a pack
+
+
+def count() -> int:
+    COUNTED.calls += 1
+    return COUNTED.calls % 3
+
+
+def scaled(factor):
+    """A network that is scaled by what `factor()` gives, another number at each call."""
+
+    def patch(model):
+        patched = model.clone()
+        patched.set_model_unet_function_wrapper(
+            lambda apply, a: apply(a["input"], a["timestep"], **a["c"]) * (1 + 0.1 * factor())
+        )
+        return patched
+
+    return lambda: parts(patch)
+
+
+STATES = [count, lambda: NUMBERS.random(), random.Random(3).random]
+
+
+@pytest.mark.parametrize("factor", STATES, ids=["slots of a global", "numpy's", "Python's"])
+def test_state_of_every_kind_is_put_back(factor):
+    assert len(rewards(climb(scaled(factor)(), learning_rate=0.0, iterations=2)[1])) == 1
+
+
+def test_an_iterator_that_goes_on_is_told(caplog):
+    factors = itertools.cycle((0.0, 1.0))
+    climb(scaled(lambda: next(factors))(), iterations=1)
+    assert "keeps an iterator" in caplog.text
+
+
 @pytest.mark.parametrize("given", [scheduled, merged, cached(EasyCacheNode), cached(LazyCacheNode)])
 def test_the_same_noise_gives_the_same_picture_and_the_outputs_replay_it(given):
     given = given()
@@ -134,10 +180,10 @@ def every_second_step(model):
 
 def without_repeating(model):
     """A network that is another one at every evaluation, out of anybody's reach."""
-    patched, calls = model.clone(), itertools.count(1)
+    patched = model.clone()
 
     def wrapper(apply, a):
-        return apply(a["input"], a["timestep"], **a["c"]) * (1 + 0.01 * next(calls))
+        return apply(a["input"], a["timestep"], **a["c"]) * (1 + 1e-4 * os.urandom(1)[0])
 
     patched.set_model_unet_function_wrapper(wrapper)
     return patched
@@ -153,6 +199,29 @@ def test_what_the_gradient_does_not_see_is_told_once(patch, told, caplog):
     assert len(found) == 1 and found[0].startswith("DNO: ")
     with pytest.raises(ValueError, match=told):
         climb(parts(patch), iterations=3, steps=6, options=Options(memory="call", strict=True))
+
+
+def with_momentum(model):
+    """A guidance that remembers, outside the network: its memory carries the gradient."""
+    patched, memory = model.clone(), {}
+
+    def guide(args):
+        change = args["cond"] - args["uncond"]
+        memory["change"] = change + 0.5 * memory.get("change", 0)
+        return args["uncond"] + 2 * memory["change"]
+
+    patched.set_model_sampler_cfg_function(guide)
+    return patched
+
+
+def test_a_memory_that_carries_the_gradient_is_exact_and_not_told(caplog):
+    probe = Probe(steps=(1e-5, 1e-6))
+    with doubles():
+        model = with_momentum(build(SD15, torch.float64))
+        sample(guider(SD15, model), probe, (4, 8, 8), torch.float64)
+    assert min(probe.errors) < 1e-7
+    climb(parts(with_momentum), iterations=2)
+    assert "keeps tensors" not in caplog.text
 
 
 TABLE = {"gaussian": torch.randn_like}  # looked up at run time, as packs with a choice of noises do
@@ -190,8 +259,28 @@ def in_place(model, x, sigmas, extra_args=None, callback=None, disable=None):
     return x
 
 
+def by_name(model, x, sigmas, **more):
+    """One sampler after another, found by its name on the spot."""
+    first = comfy.samplers.ksampler("ipndm").sampler_function
+    x = first(model, x, sigmas[:3], **more)
+    return comfy.k_diffusion.sampling.sample_heun(model, x, sigmas[2:], **more)
+
+
+class Called:
+    """An object that is called as a sampler function, and another that holds its sampler."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, model, x, sigmas, **more):
+        return self.wrapped.sampler_function(model, x, sigmas, **more)
+
+
 EULER = comfy.samplers.sampler_object("euler")
 SAMPLERS = {
+    "found by name": comfy.samplers.KSAMPLER(by_name),
+    "an object that is called": comfy.samplers.KSAMPLER(Called(EULER)),
+    "a bound method": comfy.samplers.KSAMPLER(Called(EULER).__call__),
     "a table of noises": comfy.samplers.KSAMPLER(ancestral),
     "a sampler in a sampler": comfy.samplers.KSAMPLER(around, extra_options={"wrapped": EULER}),
     "writes in place": comfy.samplers.KSAMPLER(in_place),
@@ -210,6 +299,18 @@ def test_samplers_of_other_packs_are_exact(sampler):
     with doubles():
         sample(guider(SD15, build(SD15, torch.float64)), probe, (4, 8, 8), torch.float64)
     assert min(probe.errors) < 1e-6
+
+
+def test_draws_that_torch_does_not_make_are_told(caplog):
+    @torch.no_grad()
+    def with_numpy(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        x = model(x, sigmas[0] * x.new_ones([len(x)]), **(extra_args or {}))
+        return x + 0.1 * torch.from_numpy(np.random.randn(*x.shape)).to(x)
+
+    given = parts()
+    climbing = custom(given, comfy.samplers.KSAMPLER(with_numpy), learning_rate=0.0)
+    advanced(given, climbing)
+    assert len(rewards(climbing.history)) == 1 and "draws by numpy" in caplog.text
 
 
 def test_draws_by_any_name_are_optimised():

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .reachable import Holder, reachable
+from .holders import Holder, Running
+from .reachable import reachable
 
 SAMPLES = 64  # of a tensor, for its fingerprint
 
@@ -85,6 +86,12 @@ class HostState:
         self._start = self._holders()
         self._renderings = 0
 
+    @property
+    def running(self) -> list[str]:
+        """Who keeps an iterator, which cannot be set back."""
+        owners = (holder.owner for holder in self._start if isinstance(holder, Running))
+        return [getattr(owner, "__qualname__", type(owner).__name__) for owner in owners]
+
     def restart(self, generators: Generators | None = None) -> None:
         """As it was at first, or with these generators instead: a rendering begins."""
         self._renderings += 1
@@ -111,13 +118,18 @@ class HostState:
         return again
 
     def fingerprint(self) -> tuple[float, ...]:
-        """Of every tensor that the state has gained: what differs depends on the noise."""
+        """Of every tensor that the state has gained without a gradient of its own.
+
+        What differs depends on the noise, and its gradient is lost.
+        """
         at_first = {id(value) for holder in self._start for value in holder.values()}
         gained = (value for holder in self._holders() for value in holder.values())
         return tuple(
             _fingerprint(value)
             for value in gained
-            if isinstance(value, Tensor) and id(value) not in at_first
+            if isinstance(value, Tensor)
+            and not value.requires_grad
+            and id(value) not in at_first
         )
 
     def _holders(self) -> list[Holder]:
