@@ -127,9 +127,7 @@ class HostState:
         return tuple(
             _fingerprint(value)
             for value in gained
-            if isinstance(value, Tensor)
-            and not value.requires_grad
-            and id(value) not in at_first
+            if isinstance(value, Tensor) and not value.requires_grad and id(value) not in at_first
         )
 
     def _holders(self) -> list[Holder]:
