@@ -12,7 +12,7 @@ def inside(guider, sigmas, latent, measure: Callable, sampler: str = "euler_ance
     import torch
 
     from ComfyUI_DNO.nodes.host.compat import training
-    from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
+    from ComfyUI_DNO.nodes.host.ordinary import ordinary, ordinary_modules
     from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
     class Probe(comfy.samplers.Sampler):

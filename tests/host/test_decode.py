@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
 from ComfyUI_DNO.nodes.host.picture import decode as module
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
-from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary_modules
 
 from ..support import tiny, vaes
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
 from ComfyUI_DNO.nodes.host.picture import plan
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 from ComfyUI_DNO.nodes.host.picture.plan import measured
-from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary_modules
 
 from ..support import vaes
 

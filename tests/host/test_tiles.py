@@ -9,11 +9,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from ComfyUI_DNO.dno.autograd.profile import Live
+from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
 from ComfyUI_DNO.nodes.host.picture import plan
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 from ComfyUI_DNO.nodes.host.picture.plan import Growth
 from ComfyUI_DNO.nodes.host.picture.tiles import Tiles, split
-from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary_modules
 
 from ..support import vaes
 

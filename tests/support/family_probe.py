@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.nodes.host import compat
+from ComfyUI_DNO.nodes.host.ordinary import ordinary, ordinary_modules
 from ComfyUI_DNO.nodes.host.sampling import guards
-from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
 from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 

@@ -9,7 +9,7 @@ import comfy.samplers
 import torch
 
 from ComfyUI_DNO.dno.noise import Noise
-from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
+from ComfyUI_DNO.nodes.host.ordinary import ordinary, ordinary_modules
 from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
 

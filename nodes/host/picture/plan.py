@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ....dno.autograd.profile import Live, profile
-from ..sampling.ordinary import ordinary_modules
+from ..ordinary import ordinary_modules
 from .repeatable import recomputed
 from .tiles import Tiles, split
 

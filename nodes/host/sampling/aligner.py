@@ -18,6 +18,7 @@ from ..compat import training
 from ..described import climb
 from ..judges.reward_models import networks_in
 from ..keeping import Keeping
+from ..ordinary import ordinary, ordinary_modules
 from ..picture.decode import Decoder
 from ..picture.directions import Directions
 from ..picture.small import hint
@@ -26,7 +27,6 @@ from .climb import Climb, Climbed, tell_out_of_memory
 from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
 from .levels import MEMORY
-from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
 from .replay import Draws
 from .settings import Settings

@@ -88,14 +88,14 @@ def inside() -> Iterator[None]:
 @contextmanager
 def _other_draws_told(tell: Callable[[str], None]) -> Iterator[None]:
     """Tells of draws from numpy's and Python's generators: repeated, but never moved."""
-    before = _places()
+    before = _positions()
     yield
-    for name, place in _places().items():
-        if place != before[name]:
+    for name, position in _positions().items():
+        if position != before[name]:
             tell(f"The sampler draws by {name} what DNO cannot move")
 
 
-def _places() -> dict[str, object]:
+def _positions() -> dict[str, object]:
     """How far the generators have come that torch does not know."""
     return {"numpy": np.random.get_state()[2:], "Python's random": hash(random.getstate())}
 

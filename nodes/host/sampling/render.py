@@ -102,10 +102,7 @@ class Sampling:
         repeats = len(noise.initial) // len(self.noise)
         if repeats > 1 and not self.by_image:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
-        self.levels.restart()
-        self._state.restart(self.origin.generators)
-        for name in self._state.running:
-            self.warn(RUNNING, name)
+        self._restart()
         options = dict(self._extra_args["model_options"])
         extra_args = {**self._extra_args, "model_options": options, "seed": self.origin.seed}
         with draws.over(tape or noise.tape()):
@@ -120,9 +117,16 @@ class Sampling:
             )
         if torch.is_grad_enabled():
             self._notice_caches(len(noise.initial))
-        if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
-            raise ValueError(NO_GRADIENT)
+            if noise.leaves() and not latent.requires_grad:
+                raise ValueError(NO_GRADIENT)
         return latent
+
+    def _restart(self) -> None:
+        """All that is kept between evaluations is as it was when the run began."""
+        self.levels.restart()
+        self._state.restart(self.origin.generators)
+        for name in self._state.running:
+            self.warn(RUNNING, name)
 
     def plan(
         self,

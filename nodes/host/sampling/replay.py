@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ....dno.noise import Noise, Tape
-from .ordinary import ordinary
+from ..ordinary import ordinary
 from .render import Origin, Sampling
 from .state import Generators
 

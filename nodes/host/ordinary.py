@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ....dno.autograd.ordinary import ordinary_tensor
-from ....dno.autograd.saved import address
+from ...dno.autograd.ordinary import ordinary_tensor
+from ...dno.autograd.saved import address
 
 
 @contextmanager
