@@ -16,6 +16,7 @@ from . import (
     rewards,
     sampler,
     score,
+    strength,
 )
 from .host import metadata
 
@@ -27,6 +28,6 @@ class DNOExtension(ComfyExtension):
         metadata.listen()  # here, because ComfyUI 0.3 calls no on_load
         rewarding = (rewards, reward_models, regularizers, combine)
         histories = (history, history_data)
-        made = (sampler, options, presets, *rewarding, *histories, noise)
+        made = (sampler, options, presets, strength, *rewarding, *histories, noise)
         modules = (*made, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

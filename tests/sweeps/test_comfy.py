@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo import switch
 from sweeps.rows import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = {
-    "workflow": str(ROOT / "example_workflows" / "api" / "text_to_image_brightness.json"),
+    "workflow": switch.recorded(),
     "results": "results",
     "set": {
         "KSampler: before": None,
