@@ -153,6 +153,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def run_tests(home: Home, chosen: list[str]) -> int:
+    """All tests in as many processes as there are cores, four at most; chosen ones in this one."""
+    if (ROOT / "demo" / "weights.safetensors").exists():
+        demo_checkpoint(home)  # before, so that no two processes assemble it
+    count = min(os.cpu_count() or 1, 4)
+    options = chosen or ["--numprocesses", str(count), "--dist", "loadfile"]
+    return run_command(home, ["pytest", *options], cwd=ROOT)
+
+
 def run_demo(home: Home) -> None:
     start = time.monotonic()
     demo_checkpoint(home)
@@ -250,7 +259,7 @@ def main(arguments: list[str]) -> int:
     if options.command == "exec":
         return run_command(home, rest)
     if options.command == "test":
-        return run_command(home, ["pytest", *rest], cwd=ROOT)
+        return run_tests(home, rest)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run_demo(home) if options.command == "demo" else run_ui(home, options.port)
     return 0

@@ -11,7 +11,7 @@ def inside(guider, sigmas, latent, measure: Callable, sampler: str = "euler_ance
     import comfy.samplers
     import torch
 
-    from ComfyUI_DNO.nodes.host.sampling.guards import training_kernels
+    from ComfyUI_DNO.nodes.host.compat import training
     from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
     from ComfyUI_DNO.nodes.host.sampling.render import Sampling
 
@@ -22,7 +22,7 @@ def inside(guider, sigmas, latent, measure: Callable, sampler: str = "euler_ance
             with (
                 torch.inference_mode(False),
                 torch.enable_grad(),
-                training_kernels(),
+                training(),
                 ordinary_modules(modules) as weights,
             ):
                 model_wrap.conds = ordinary(conds)

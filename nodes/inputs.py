@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import comfy.samplers
 from comfy_api.latest import io
 
+from .host.compat import supported
 from .plan import EFFORTS
 from .schema import (
     GradientSocket,
@@ -14,7 +15,6 @@ from .schema import (
     OptionsSocket,
     RegularizerSocket,
     RewardSocket,
-    supported,
 )
 
 

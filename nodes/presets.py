@@ -26,7 +26,7 @@ OUTPUT = OptionsSocket.Output(
 
 
 class DNOPreset(io.ComfyNode):
-    """A published way to optimise noise, instead of an effort; its source output says whose numbers."""
+    """A published way to optimise noise, not an effort; its source output says whose numbers."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -1,21 +1,21 @@
 """Where the pack meets this ComfyUI's node API: socket types, schemas, and the layout of images.
 
 ComfyUI holds pictures as (B,H,W,C); the engine and the rewards hold (B,3,H,W). They are converted
-here and nowhere else. Keywords that an older ComfyUI does not know are dropped here too.
+here and nowhere else.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
+
+from .host.compat import searched_by, supported
 
 CATEGORY = "sampling/DNO"
 _ALWAYS = ("dno", "direct noise optimization")  # words that find every node of the pack
@@ -28,31 +28,14 @@ OptionsSocket = io.Custom("DNO_OPTIONS")
 RewardModelSocket = io.Custom("DNO_REWARD_MODEL")
 HistorySocket = io.Custom("DNO_HISTORY")
 
-T = TypeVar("T")
-
-
-def supported(make: Callable[..., T], /, *arguments: object, **keywords: object) -> T:
-    """`make(*arguments, **keywords)` without the keywords that this ComfyUI does not know.
-
-    For example `supported(io.Float.Input, "mu", default=0.01, advanced=True)`.
-    """
-    known = inspect.signature(make).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        return make(*arguments, **keywords)
-    return make(*arguments, **{name: value for name, value in keywords.items() if name in known})
-
 
 def schema(*, search_aliases: Sequence[str] = (), **keywords: object) -> io.Schema:
     """`io.Schema(**keywords)` without the keywords that this ComfyUI does not know.
 
-    search_aliases: words that find the node, besides those that find every node of the pack; where
-    ComfyUI has no place for them, they are said at the end of the description.
+    search_aliases: words that find the node, besides those that find every node of the pack.
     """
     own = [word for word in search_aliases if word.casefold() not in _ALWAYS]
-    if "search_aliases" in inspect.signature(io.Schema).parameters:
-        keywords["search_aliases"] = [*own, *_ALWAYS]
-    elif own:
-        keywords["description"] = f"{keywords['description']} ({', '.join(own)})"
+    searched_by(keywords, own, _ALWAYS)
     return supported(io.Schema, **keywords)
 
 

@@ -29,8 +29,9 @@ from ..dno.fields import (
 )
 from ..dno.objective import Weighted, combine
 from ..rewards.models.vision import VisionEncoder
+from .host.compat import supported
 from .host.judges.clip_vision import as_encoder
-from .schema import RewardModelSocket, RewardSocket, supported, to_image, to_mask
+from .schema import RewardModelSocket, RewardSocket, to_image, to_mask
 
 _SEVERAL = 4
 

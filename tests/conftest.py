@@ -23,7 +23,12 @@ from tools import inside  # noqa: E402
 
 _prefix = Path(sys.prefix).parent  # of the environment that run.py made
 HOME = run.Home.of(_prefix if (_prefix / "prepared.json").exists() else ROOT / ".comfyui")
-DATA = HOME.root / "tests"
+# One of several processes of pytest-xdist has its part of the cores and a folder of its own.
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER:
+    cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+DATA = HOME.root / "tests" / WORKER
 inside.start_comfyui(DATA)
 PACK = inside.load_pack()
 

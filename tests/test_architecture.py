@@ -65,6 +65,28 @@ def test_imports_point_one_way(path):
                     assert any(parts[: len(a)] == a for a in allowed), f"{path} imports {parts}"
 
 
+def asks_for_versions(path: Path) -> list[str]:
+    """Where a file looks whether a module of ComfyUI has something."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    host = {"comfy", "comfy_kitchen"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            host |= {each.asname for each in node.names if each.name.startswith("comfy.")}
+    return [
+        f"{path.name}:{node.lineno}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") in ("hasattr", "getattr")
+        and ast.unparse(node.args[0]).split(".")[0] in host
+        and not (node.func.id == "getattr" and len(node.args) == 2)  # by a name that is computed
+    ]
+
+
+def test_one_file_asks_for_versions_of_comfyui():
+    asking = [place for path in FILES for place in asks_for_versions(path)]
+    assert asking and {place.split(":")[0] for place in asking} == {"compat.py"}, asking
+
+
 def too_long(path: Path) -> dict[str, int]:
     """Lines of the file if they are above 250, and of each function above 40."""
     text = path.read_text(encoding="utf-8")

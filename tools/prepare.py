@@ -27,7 +27,7 @@ PINS = {
     "any": ["requests"],  # needed, and missing from some versions' own list
     "tests": [
         *("pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"),
-        "hypothesis==6.170.17",
+        *("hypothesis==6.170.17", "pytest-xdist==3.8.0"),
     ],
     "browser": ["playwright==1.65.2"],  # drives the machine's own chromium; tests skip without
     "sweeps": ["pyarrow>=18"],  # results as Parquet

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import comfy.model_management
 import pytest
 import torch
 from comfy.ldm.modules import attention as host
 
+from ComfyUI_DNO.nodes.host import compat
 from ComfyUI_DNO.nodes.host.sampling import guards
 
 from ..support import families
@@ -68,15 +70,15 @@ def test_training_is_believed_for_the_gradient_alone():
     seen = []
 
     def evaluate(model, conds):
-        seen.append((torch.is_grad_enabled(), guards.comfy.model_management.in_training))
+        seen.append((torch.is_grad_enabled(), comfy.model_management.in_training))
 
-    before = getattr(guards.comfy.model_management, "in_training", None)
-    with guards.training_kernels():
+    before = getattr(comfy.model_management, "in_training", None)
+    with compat.training():
         guards.kernels(evaluate, torch.nn.Identity(), [None])
         with torch.no_grad():
             guards.kernels(evaluate, torch.nn.Identity(), [None])
     assert seen == [(True, True), (False, False)]
-    assert getattr(guards.comfy.model_management, "in_training", None) is before
+    assert getattr(comfy.model_management, "in_training", None) is before
 
 
 def test_several_devices_become_one():
@@ -86,13 +88,13 @@ def test_several_devices_become_one():
     assert made["transformer_options"]["kept"] == 1
 
 
-@pytest.mark.skipif(not guards.comfy_kitchen, reason="this ComfyUI has no comfy-kitchen")
+@pytest.mark.skipif(not compat.comfy_kitchen, reason="this ComfyUI has no comfy-kitchen")
 def test_fused_kernels_become_plain_torch():
     q, angles = torch.randn(1, 2, 5, 8, requires_grad=True), torch.randn(1, 1, 5, 4, 2, 2)
-    fused = guards.comfy_kitchen.apply_rope1(q, angles)
+    fused = compat.comfy_kitchen.apply_rope1(q, angles)
     with pytest.raises(RuntimeError, match="no autograd formula"):
         torch.autograd.grad(fused.sum(), q)
     with guards.PlainKernels():
-        plain = guards.comfy_kitchen.apply_rope1(q, angles)
+        plain = compat.comfy_kitchen.apply_rope1(q, angles)
     torch.testing.assert_close(plain, fused)
     assert torch.autograd.grad(plain.sum(), q)[0].abs().sum() > 0

@@ -22,6 +22,7 @@ from ComfyUI_DNO.dno.fields import (
 )
 from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.nodes import bridge, combine, regularizers, rewards, schema
+from ComfyUI_DNO.nodes.host import compat
 from ComfyUI_DNO.regularizers import REGULARIZERS
 from ComfyUI_DNO.rewards import MODIFIERS, REWARDS, Darkness
 
@@ -228,7 +229,7 @@ def test_names_are_split_into_words():
 
 
 def test_keywords_that_this_comfyui_does_not_know_are_dropped():
-    widget = schema.supported(io.Float.Input, "mu", default=0.5, not_yet_invented=True)
+    widget = compat.supported(io.Float.Input, "mu", default=0.5, not_yet_invented=True)
     assert widget.default == 0.5
     made = schema.schema(node_id="A", display_name="B", not_yet_invented=1)
     assert made.display_name == "B"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ComfyUI_DNO.dno.noise import Noise
+from ComfyUI_DNO.nodes.host import compat
 from ComfyUI_DNO.nodes.host.sampling import guards
 from ComfyUI_DNO.nodes.host.sampling.ordinary import ordinary, ordinary_modules
 from ComfyUI_DNO.nodes.host.sampling.plan import Level
@@ -61,7 +62,7 @@ class Probe(comfy.samplers.Sampler):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(guards.training_kernels())
+            stack.enter_context(compat.training())
             resident = stack.enter_context(ordinary_modules(modules))
             model_wrap.conds = ordinary(model_wrap.conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
@@ -119,7 +120,7 @@ def doubles() -> Iterator[None]:
     """
     saved = [(Tensor, name, getattr(Tensor, name)) for name in ("float", "to", "type_as")]
     replaced = [_kept(name, cast) for _, name, cast in saved]
-    norm, kitchen = torch.linalg.vector_norm, guards.comfy_kitchen
+    norm, kitchen = torch.linalg.vector_norm, compat.comfy_kitchen
     saved.append((torch.linalg, "vector_norm", norm))
     replaced.append(lambda x, *args, dtype=None, **kwargs: norm(x, *args, **kwargs))
     for name in kitchen.backends.eager.__all__ if kitchen else ():  # its ops know no float64

@@ -18,7 +18,7 @@ from ....dno.autograd.blocks import by_block
 from ....dno.autograd.recompute import Recomputer
 from ....rewards.models.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from ....rewards.models.vision import VisionEncoder, collecting
-from ..sampling.guards import training_kernels
+from ..compat import training
 
 _known: WeakKeyDictionary[ClipVisionModel, ComfyVision] = WeakKeyDictionary()
 
@@ -52,9 +52,7 @@ class ComfyVision(VisionEncoder):
         std = tuple(getattr(host, "image_std", CLIP_STD))
         lists = [part for part in self.network.modules() if isinstance(part, nn.ModuleList)]
         self._layers = max(lists, key=len)
-        recomputers = {
-            layer: Recomputer(remember=lambda: training_kernels) for layer in self._layers
-        }
+        recomputers = {layer: Recomputer(remember=lambda: training) for layer in self._layers}
         self._recomputers: dict[nn.Module, Recomputer] = recomputers
         tower = getattr(self.network, "vision_model", None)
         self.family = "clip" if tower is not None else "dinov2"
@@ -75,7 +73,7 @@ class ComfyVision(VisionEncoder):
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
         given = pixels.to(self.patcher.load_device)
         with ExitStack() as stack:
-            stack.enter_context(training_kernels(torch.is_grad_enabled()))
+            stack.enter_context(training(torch.is_grad_enabled()))
             stack.enter_context(by_block(self._layers, self._recomputers))
             stack.enter_context(_given_copies(self._layers))
             middle = stack.enter_context(collecting(self._layers))

@@ -14,6 +14,7 @@ from torch import Tensor
 from ....dno.history import History
 from ....dno.objective import Objective
 from .. import metadata
+from ..compat import training
 from ..described import climb
 from ..judges.reward_models import networks_in
 from ..picture.decode import Decoder
@@ -21,8 +22,9 @@ from ..picture.directions import Directions
 from ..picture.small import hint
 from ..progress import Progress
 from .climb import Climb, Climbed, Settings, tell_out_of_memory
-from .guards import refuse_cut_gradients, training_kernels
+from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
+from .levels import MEMORY
 from .ordinary import ordinary, ordinary_modules
 from .render import Sampling
 
@@ -73,7 +75,7 @@ class Aligner(comfy.samplers.Sampler):
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(training_kernels())
+            stack.enter_context(training())
             resident = stack.enter_context(ordinary_modules(modules))
             if self.settings.differentiates:
                 stack.enter_context(refuse_cut_gradients(model_wrap.inner_model.diffusion_model))
@@ -112,19 +114,25 @@ class Aligner(comfy.samplers.Sampler):
         """Have everything loaded that a run needs at once; the modules that gradients pass."""
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
         judges, vaes = networks_in(self.objective), self._vaes()
-        model = model_wrap.inner_model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out)
+        beside = [part.patcher for part in (*vaes, *judges)]
+        needed = self._needed(model_wrap.inner_model, noise)
+        # Short of room, ComfyUI takes the others off and may fill the card with the model first.
+        device = model_wrap.model_patcher.load_device
+        later = sum(patcher.model_size() for patcher in beside if patcher.load_device == device)
         management.load_models_gpu(
-            [*patchers, *(vae.patcher for vae in vaes), *(judge.patcher for judge in judges)],
-            # backward needs about three times what inference needs
-            memory_required=max(
-                int((3 if self.settings.differentiates else 1) * model), decode.memory(noise.shape)
-            ),
+            [*patchers, *beside], memory_required=needed, minimum_memory_required=needed + later
         )
         found = [*(vae.first_stage_model for vae in vaes), *judges]
         if self.settings.differentiates:  # who is only evaluated stays as it is: compiled and all
             found = [patcher.model for patcher in patchers] + found
         return [module for module in found if isinstance(module, torch.nn.Module)]
+
+    def _needed(self, model, noise: Tensor) -> int:
+        """Bytes beside the weights: the larger of an evaluation and a picture, with backward."""
+        share = MEMORY[self.settings.memory] if self.settings.differentiates else 1
+        evaluation = model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
+        decode = Decoder(self.vae, model.process_latent_out)
+        return max(int(share * evaluation), decode.memory(noise.shape))
 
     def _vaes(self) -> list:
         """The VAE, and the one that steering decodes with if that is another one."""

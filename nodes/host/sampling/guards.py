@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import comfy.ldm.modules.attention
-import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.patcher_extension
@@ -19,12 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from ....dno.autograd.graph import GradientCutError
 from ....dno.autograd.saved import insist_on_writes_allowed
-
-try:
-    import comfy_kitchen
-    import comfy_kitchen.backends.eager
-except ImportError:  # ComfyUI before 2026
-    comfy_kitchen = None
+from .. import compat
 
 LARGE = ("sub_quad", "split", "basic")  # attention whose graph keeps attention matrices
 FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
@@ -32,47 +26,28 @@ FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that di
 _own_kernels: ContextVar[bool] = ContextVar("own_kernels", default=False)
 
 
-@contextmanager
-def training_kernels(training: bool = True) -> Iterator[None]:
-    """Newer ComfyUI picks fused kernels without a backward unless it believes to be training."""
-    management = comfy.model_management
-    missing = object()
-    before = getattr(management, "in_training", missing)
-    management.in_training = training
-    try:
-        yield
-    finally:
-        if before is missing:
-            del management.in_training
-        else:
-            management.in_training = before
-
-
 class PlainKernels(TorchFunctionMode):
     """comfy-kitchen's fused ops as the plain torch that they stand for: those have no backward."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        space, _, name = getattr(func, "_qualified_op_name", "").partition("::")
-        if space == "comfy_kitchen" and name.startswith(FUSED):
-            func = getattr(comfy_kitchen.backends.eager, name, func)
-        return func(*args, **(kwargs or {}))
+        return compat.kitchen(func, FUSED)(*args, **(kwargs or {}))
 
 
 def kernels(executor, model, conds, *args):
     """With a gradient, kernels that have one; without, the user's own: his pictures bit for bit."""
     if not torch.is_grad_enabled():
-        with training_kernels(False):
+        with compat.training(False):
             return executor(model, conds, *args)
     if any(entry.get("hooks") for entries in conds if entries for entry in entries):
         insist_on_writes_allowed()  # hooks swap weights between prompts, past autograd's counters
-    with PlainKernels() if comfy_kitchen else nullcontext(), casting_products(model):
+    with PlainKernels() if compat.comfy_kitchen else nullcontext(), casting_products(model):
         return executor(model, conds, *args)
 
 
 @contextmanager
 def casting_products(network: torch.nn.Module) -> Iterator[None]:
-    """ComfyUI's fp8 products before 2026 have no backward: multiply by the weights cast up."""
-    if hasattr(comfy.ops, "QuantLinearFunc") or not hasattr(comfy.ops, "fp8_linear"):
+    """fp8 products without a backward: multiply by the weights cast up."""
+    if not compat.FP8_CUTS_GRADIENTS:
         yield
         return
     layers = [m for m in network.modules() if getattr(m, "_full_precision_mm", True) is False]

@@ -13,6 +13,7 @@ import comfy.utils
 from torch import Tensor
 
 from ....dno.objective import Objective, Weighted
+from ..compat import intermediate_dtype
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ def seed_at(seed: int | None, place: int) -> int:
 
 def handed_on(samples: Tensor) -> Tensor:
     """Samples where KSampler leaves them, and in its precision."""
-    kind = getattr(management, "intermediate_dtype", lambda: samples.dtype)  # newer ComfyUI
-    return samples.to(device=management.intermediate_device(), dtype=kind())
+    return samples.to(device=management.intermediate_device(), dtype=intermediate_dtype(samples))
 
 
 def with_samples(latent_image: Mapping, samples: Tensor) -> dict:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import comfy.model_management as management
 import comfy.ops
 import torch
 from torch import Tensor, nn
 
 from ....dno.autograd.saved import storage
+from ..compat import offload_streams, uncast
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Weights:
     @contextmanager
     def watched(self, networks: Iterable[nn.Module]) -> Iterator[None]:
         """Within, layers tell what they are given, by ComfyUI or by a method of their own class."""
-        cast, back = comfy.ops.cast_bias_weight, getattr(comfy.ops, "uncast_bias_weight", None)
+        cast, back = comfy.ops.cast_bias_weight, uncast()
         own = [m for n in networks for m in n.modules() if hasattr(type(m), "cast_bias_weight")]
         comfy.ops.cast_bias_weight = self._noting(cast)
         if back is not None:
@@ -146,7 +146,6 @@ def offload_streams_wait(device: torch.device) -> None:
     ComfyUI lets them run ahead, as in inference a weight is read once, soon after it was fetched.
     Backward reads late what was fetched early, and a new fetch may be given the same memory.
     """
-    present = management.current_stream(device) if hasattr(management, "current_stream") else None
-    streams = getattr(management, "STREAMS", {}).get(device, ()) if present is not None else ()
+    present, streams = offload_streams(device)
     for stream in streams:
         stream.wait_stream(present)

@@ -1,5 +1,6 @@
 """The whole climb on a second device: the same numbers as on the CPU, and nothing left there."""
 
+import comfy.model_management as management
 import pytest
 import torch
 
@@ -26,3 +27,23 @@ def test_what_is_kept_lies_in_ordinary_memory():
     unload()
     assert {tensor.device.type for tensor in tensors_in(history)} == {"cpu"}
     assert MEMORY.used < 2**12  # a record of an evaluation takes megabytes
+
+
+def test_room_is_kept_for_the_vae_and_for_the_level(monkeypatch):
+    """ComfyUI fills a device with the model, up to what is asked to be kept free."""
+    load, asked = management.load_models_gpu, []
+
+    def noting(models, memory_required=0, minimum_memory_required=None, **named):
+        asked.append((memory_required, minimum_memory_required))
+        load(models, memory_required, minimum_memory_required=minimum_memory_required, **named)
+
+    monkeypatch.setattr(management, "load_models_gpu", noting)
+    needed = {}
+    for memory in ("least", "call"):
+        unload()
+        vae, asked[:] = tiny.vae(), []
+        climb(vae=vae, memory=memory, side=24)
+        own = [each for each in asked if each[1] is not None and each[1] > each[0]]
+        ((needed[memory], kept),) = own
+        assert kept == needed[memory] + vae.patcher.model_size()
+    assert needed["call"] > 5 * needed["least"]
