@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+ITS_OWN = (  # errors that the web UI 1.32 reports by itself, whatever is installed
+    "reading 'id')\n    at onChange",  # at its start, of a setting that it has yet to declare
+    "setting 'value')\n    at Proxy.onChange",  # of its search box when it closes
+    "Missing Link ID when unpacking",  # of each widget of a blueprint that nothing is wired to
+)
 VUE = "Comfy.VueNodes.Enabled"  # Nodes 2.0
 SETTINGS = {  # so that it opens on an empty canvas, with nothing in front
     "Comfy.TutorialCompleted": True,
     "Comfy.Workflow.Persist": False,
-    "Comfy.Minimap.Visible": False,
-    "Comfy.Queue.ShowFlattenedOutputs": False,
     VUE: False,
 }
 RAN = """() => new Promise(done => {
@@ -24,6 +27,11 @@ RAN = """() => new Promise(done => {
     ends.forEach(name => api.addEventListener(name, () => done(name), {once: true}))
     window.app.queuePrompt(0)
 })"""
+NODES = """() => window.app.graph.nodes.map(node => ({
+    id: node.id, type: node.type, title: node.title, pos: [...node.pos], size: [...node.size],
+    known: !node.has_errors && (!!node.constructor.nodeData || node.type === 'MarkdownNote'),
+    images: (app.nodeOutputs[node.id]?.images ?? []).length,
+}))"""
 
 
 def chromium() -> str | None:
@@ -58,17 +66,30 @@ class Web:
         self.page.evaluate(script, [setting, value])
         self.page.wait_for_timeout(300)
 
+    def search(self, words: str, choose: str = "") -> list[str]:
+        """What the search box lists after a double click on the canvas; `choose` adds that one."""
+        box = self.page.locator(".comfy-vue-node-search-container input")
+        self.page.mouse.dblclick(900, 700)
+        box.wait_for()
+        self.page.keyboard.type(words)
+        self.page.wait_for_timeout(700)
+        options = self.page.locator("li.p-autocomplete-option")
+        names = [text.split("\n")[0].strip() for text in options.all_inner_texts()]
+        if choose:
+            options.nth(names.index(choose)).click()
+        for _ in range(3):  # the first may close the list alone
+            if box.is_visible():
+                self.page.keyboard.press("Escape")
+                self.page.wait_for_timeout(300)
+        return names
+
     def run(self) -> str:
         """Press Run; how it ended: execution_success, _error or _interrupted."""
         return self.page.evaluate(RAN)
 
     def nodes(self) -> list[dict]:
         """What is on the canvas: id, type, pos, size as the UI has it, and whether it is known."""
-        return self.page.evaluate(
-            "() => window.app.graph.nodes.map(n => ({id: n.id, type: n.type, title: n.title,"
-            " pos: [...n.pos], size: [...n.size], known: !n.has_errors && !!n.constructor.nodeData"
-            " || n.type === 'MarkdownNote' || !!n.subgraph, images: (n.imgs || []).length}))"
-        )
+        return self.page.evaluate(NODES)
 
 
 @contextlib.contextmanager
@@ -96,7 +117,9 @@ def opened(address: str, size: tuple[int, int] = (1440, 900)) -> Iterator[Web]:
 
 
 def _note(web: Web, line) -> None:
-    """Errors of the console, but for what this machine cannot reach: pages of the network."""
-    text = f"{line.text} {line.location.get('url', '')}"
-    if line.type == "error" and "net::ERR" not in text:
-        web.said.append(text)
+    """Errors of the console, but for files that a user may have and for pages of the network."""
+    text, address = line.text, line.location.get("url", "")
+    optional = any(name in address for name in ("/userdata", "user.css", "favicon.ico"))
+    expected = any(words in text for words in ("net::ERR", *ITS_OWN))
+    if line.type == "error" and not expected and not optional:
+        web.said.append(f"{text} {address}")

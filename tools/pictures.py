@@ -26,6 +26,12 @@ from tools import browser  # noqa: E402
 
 SIDE, INSET, EDGE = 512, 168, 6  # pixels: a thumbnail, the picture in its corner, its white edge
 FOLDER = ROOT / "example_workflows"
+CLOSE_UP = """() => {
+    const ds = window.app.canvas.ds
+    ds.scale = 0.8
+    ds.offset = [100, 355]
+    window.app.canvas.setDirty(true, true)
+}"""  # the first three columns of a template
 
 
 def made(client: job.Client, name: str, iterations: int) -> Image.Image:
@@ -77,10 +83,10 @@ def nodes(address: str, names: list[str]) -> None:
         web.set("Comfy.Workflow.ShowMissingModelsWarning", False)
         for name in names:
             web.open(template(name), name)
-            web.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+            web.page.evaluate(CLOSE_UP)
             web.page.wait_for_timeout(1000)
             shot = Image.open(io.BytesIO(web.page.screenshot())).convert("RGB")
-            picture = shot.crop((70, 90, 970, 990))
+            picture = shot.crop((70, 130, 930, 990))
             write(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), name)
         web.set("Comfy.Workflow.ShowMissingModelsWarning", True)
 

@@ -8,10 +8,48 @@ from pathlib import Path
 
 import pytest
 
-from demo import job, switch
+from demo import switch
 from tools import browser
 
 ROOT = Path(__file__).resolve().parents[2]
+STARTER = "01_start_here_darker"
+INTERRUPTED = """() => {
+    const api = window.comfyAPI.api.api
+    window.ended = null
+    for (const name of ['execution_interrupted', 'execution_success', 'execution_error'])
+        api.addEventListener(name, () => { window.ended = name }, {once: true})
+    api.addEventListener('b_preview', () => api.interrupt(), {once: true})
+    window.app.queuePrompt(0)
+}"""
+WIRED = """([checkpoint, sampling]) => {
+    const graph = window.app.graph
+    const made = graph.nodes.find(node => node.subgraph)
+    const loader = LiteGraph.createNode('CheckpointLoaderSimple')
+    const shown = LiteGraph.createNode('PreviewImage')
+    graph.add(loader), graph.add(shown)
+    loader.widgets[0].value = checkpoint
+    for (const place of [0, 1, 2]) loader.connect(place, made, place)
+    made.connect(0, shown, 0)
+    const put = (node, name, value) => {
+        const widget = node.widgets?.find(each => each.name === name)
+        if (widget) widget.value = value
+    }
+    put(made, 'prompt', 'a penguin'), put(made, 'speed', 'one pass')
+    for (const node of made.subgraph.nodes) {
+        if (node.type === 'EmptyLatentImage') put(node, 'width', 128), put(node, 'height', 128)
+        if (node.type === 'DNOSampler')
+            for (const name in sampling) put(node, name, sampling[name])
+    }
+    const widgets = made.widgets.map(widget => widget.name)
+    return {widgets, values: made.widgets.map(widget => widget.value)}
+}"""
+UNPACKED = """() => {
+    const graph = window.app.graph
+    const before = new Set(graph.nodes.map(node => node.id))
+    graph.unpackSubgraph(graph.nodes.find(node => node.subgraph))
+    const inner = graph.nodes.filter(node => !before.has(node.id))
+    return [inner.map(node => node.type), [...graph.links.values()].length]
+}"""
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there")
 
@@ -74,7 +112,7 @@ def test_every_template_opens_whole(web, vue):
 
 def test_a_template_runs_and_its_preview_changes(web):
     """With the demo switch: pictures come while it samples, and a picture at the end."""
-    web.open(quick(switched("01_start_here_darker"), steps=4), "run")
+    web.open(quick(switched(STARTER), steps=4), "run")
     web.page.evaluate(
         """() => { window.seen = []
         for (const name of ['b_preview', 'b_preview_with_metadata'])
@@ -93,60 +131,46 @@ def test_a_template_runs_and_its_preview_changes(web):
 
 
 def test_an_interrupt_leaves_nothing(web, server):
-    workflow = quick(switched("01_start_here_darker"), steps=4, iterations=10000)
-    web.open(workflow, "interrupted")
-    started = "() => new Promise(done => window.comfyAPI.api.api.addEventListener('b_preview', done, {once: true}))"
-    web.page.evaluate(
-        "() => { window.ended = null; const api = window.comfyAPI.api.api;"
-        " ['execution_interrupted', 'execution_success', 'execution_error'].forEach(name =>"
-        " api.addEventListener(name, () => { window.ended = name }, {once: true}));"
-        " window.app.queuePrompt(0) }"
-    )
-    web.page.evaluate(started)
-    web.page.evaluate("() => window.comfyAPI.api.api.interrupt()")
+    web.open(quick(switched(STARTER), steps=4, iterations=10000), "interrupted")
+    web.page.evaluate(INTERRUPTED)
     web.page.wait_for_function("() => window.ended")
     assert web.page.evaluate("() => window.ended") == "execution_interrupted"
     queue = server._json("/queue")
     assert queue["queue_running"] == queue["queue_pending"] == []
-    web.open(quick(switched("01_start_here_darker"), steps=2, effort="one pass"), "after")
+    web.open(quick(switched(STARTER), steps=2, effort="one pass"), "after")
     assert web.run() == "execution_success"
 
 
 @pytest.mark.parametrize(
-    "words, node",
+    "words, name",
     [
-        ("darker", "Darkness Reward"),
-        ("brighter", "Brightness Reward"),
-        ("prettier", "Aesthetic Reward"),
-        ("seamless", "Tiling Reward"),
-        ("small file", "File Size Reward"),
+        ("darker", "Darker"),
+        ("brighter", "Brighter"),
+        ("prettier", "Prettier"),
+        ("like this picture", "More like this picture"),
+        ("seamless", "Seamless texture"),
+        ("small file", "Small file"),
+        ("darkness", "Darkness Reward"),
+        ("strength", "DNO Strength"),
     ],
 )
-def test_search_words_find_a_node(web, words, node):
-    assert node in found(web, words)
+def test_search_words_find_a_node(web, words, name):
+    assert name in web.search(words)
 
 
-def found(web, words: str) -> list[str]:
-    """What the search box lists after a double click on the empty canvas."""
-    web.open({"nodes": [], "links": [], "version": 0.4}, "empty")
-    web.page.mouse.dblclick(900, 700)
-    web.page.wait_for_selector(".comfy-vue-node-search-container input")
-    web.page.keyboard.type(words)
-    web.page.wait_for_timeout(600)
-    listed = web.page.locator("li[role=option]").all_inner_texts()
-    web.page.keyboard.press("Escape")
-    return [line.strip() for text in listed for line in text.splitlines()]
-
-
-def test_a_blueprint_runs(web):
+def test_a_blueprint_runs_and_can_be_unpacked(web):
     """Found by its name, put on the canvas, wired to a loader, with the demo's model."""
-    web.open(switched("01_start_here_darker"), "blueprint")
-    node = web.page.evaluate(
-        """async () => {
-        const graph = app.graph
-        graph.nodes.filter(n => n.type !== 'CheckpointLoaderSimple').forEach(n => graph.remove(n))
-        const kind = Object.keys(LiteGraph.registered_node_types).find(k => k.endsWith('Darker'))
-        return kind ?? 'none' }"""
-    )
-    assert node == "none"
-    assert job and web
+    web.open({"nodes": [], "links": [], "version": 0.4}, "blueprint")
+    assert web.search("darker", choose="Darker")[0] == "Darker"
+    made = web.page.evaluate(WIRED, [switch.CHECKPOINT, {"steps": 3, "cfg": 3}])
+    assert made["widgets"] == ["prompt", "strength", "speed"]
+    assert made["values"] == ["a penguin", "brisk", "one pass"]
+    assert web.run() == "execution_success"
+    inner, links = web.page.evaluate(UNPACKED)
+    blueprint = read(ROOT / "subgraphs" / "Darker.json")
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    assert sorted(inner) == sorted(node["type"] for node in subgraph["nodes"])
+    asked = 3  # prompt, strength and speed, which become widgets again
+    assert links == len(subgraph["links"]) - asked
+    assert web.run() == "execution_success"
+    assert web.said == []
