@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .declared import Declared
 from .fields import Choice, Range, Switch
-from .gradient import Evaluated, Exact, Problem, detached, pull_back
+from .gradient import Evaluated, Exact, Problem, by_image, detached, pull_back
 from .noise import Noise
 from .objective import Objective
 
@@ -99,14 +99,14 @@ class Estimated(Declared):
             latent = problem.sample(noise, step)
             sample = latent.detach().requires_grad_(climb)
             image = problem.image(sample, step)
-            seen, terms = exact.reward(image, sample)
+            exact_reward, terms = exact.reward(image, sample)
         with torch.no_grad():
-            unseen, blind_terms = blind.reward(image.detach(), sample.detach())
+            blind_reward, blind_terms = blind.reward(image.detach(), sample.detach())
 
         def gradients() -> list[Tensor]:
             point = Point(problem, noise, step)
-            upper = self._image_gradient(point, blind, image.detach(), unseen)
-            pulled = [(image, upper), (seen.sum(), None)]
+            upper = self._image_gradient(point, blind, image.detach(), blind_reward)
+            pulled = [(image, upper), (exact_reward.sum(), None)]
             pulled = [pair for pair in pulled if pair[0].requires_grad]
             ends, pulls = zip(*pulled, strict=True)
             (gradient,) = torch.autograd.grad(ends, sample, pulls)
@@ -114,7 +114,9 @@ class Estimated(Declared):
 
         every = {**detached(terms), **blind_terms}
         named = {name: every[name] for name in problem.objective.rewards}
-        return Evaluated(latent.detach(), image.detach(), seen.detach() + unseen, named, gradients)
+        return Evaluated(
+            latent.detach(), image.detach(), exact_reward.detach() + blind_reward, named, gradients
+        )
 
     @torch.no_grad()
     def _zeroth(self, problem: Problem, noise: Noise, step: int) -> Evaluated:
@@ -164,8 +166,8 @@ class Estimated(Declared):
     def _change(self, objective: Objective, samples: list[Sample], reward: Tensor) -> Tensor:
         """The reward's change (B,) for a step of mu: central if antithetic, else forward."""
         with torch.no_grad():
-            scores = [objective.reward(*sample)[0] for sample in samples]
-        return (scores[0] - scores[1]) / 2 if self.antithetic else scores[0] - reward
+            rewards = [objective.reward(*sample)[0] for sample in samples]
+        return (rewards[0] - rewards[1]) / 2 if self.antithetic else rewards[0] - reward
 
     def _combine(self, changes: Tensor, steps: Steps) -> list[Tensor]:
         """Mean of change x step over the samples, scaled per image. changes: (S,B).
@@ -176,7 +178,7 @@ class Estimated(Declared):
         for change, step in zip(changes / len(changes), steps(), strict=True):
             gradients = gradients or [torch.zeros_like(part) for part in step]
             for gradient, part in zip(gradients, step, strict=True):
-                gradient += _fit(change.to(part.device), part) * part
+                gradient += by_image(change, part) * part
         if self.scale == "none":
             return gradients
         if self.scale == "unit":
@@ -184,11 +186,11 @@ class Estimated(Declared):
             factor = torch.where(norm > 0, 1 / norm.clamp(min=1e-30), torch.zeros_like(norm))
         else:  # least squares: changes = factor <gradient, steps>
             along = torch.stack([_inner(step, gradients) for step in steps()])
-            changes = changes.to(along.device)  # a VAE on the processor has its scores there
+            changes = changes.to(along.device)  # a VAE on the processor has its rewards there
             power = along.square().sum(0)
             fit = (changes * along).sum(0) / power.clamp(min=1e-30)
             factor = torch.where(power > 0, fit, torch.zeros_like(fit))
-        return [g * _fit(factor, g) for g in gradients]
+        return [g * by_image(factor, g) for g in gradients]
 
     @property
     def _pairs(self) -> int:
@@ -238,8 +240,3 @@ def _moved(noise: Noise, moves: list[tuple[list[Tensor], float]], mu: float) -> 
 def _inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
     """The inner product (B,) of two lists of tensors (B,...)."""
     return sum((a * b).flatten(1).sum(1) for a, b in zip(first, second, strict=True))
-
-
-def _fit(values: Tensor, like: Tensor) -> Tensor:
-    """(B,) -> the same with trailing ones, to broadcast against `like`."""
-    return values.reshape(*values.shape, *[1] * (like.ndim - values.ndim))

@@ -186,11 +186,11 @@ class Kept:
     @torch.no_grad()
     def take(self, iterate: Iterate) -> Tensor:
         """Take in one iterate; which images (B,) it betters."""
-        found = iterate.objective.detach().float()
+        objective = iterate.objective.detach().float()
         if self._noise is None:
-            self._noise, self._objective = iterate.noise.snapshot(), found.clone()
-            return torch.ones_like(found, dtype=torch.bool)
-        better = found > self._objective
+            self._noise, self._objective = iterate.noise.snapshot(), objective.clone()
+            return torch.ones_like(objective, dtype=torch.bool)
+        better = objective > self._objective
         self._noise.copy_rows(iterate.noise, better)
-        self._objective = torch.where(better, found, self._objective)
+        self._objective = torch.where(better, objective, self._objective)
         return better

@@ -167,8 +167,8 @@ def rotated(tensor: Tensor, direction: Tensor, angle: Tensor, project: Project) 
 
 def _ranked(rows: Tensor) -> Tensor:
     count = rows.shape[1]
-    places = (torch.arange(count, device=rows.device, dtype=torch.float64) + 0.5) / count
-    normal = torch.special.ndtri(places).to(rows.dtype)
+    probabilities = (torch.arange(count, device=rows.device, dtype=torch.float64) + 0.5) / count
+    normal = torch.special.ndtri(probabilities).to(rows.dtype)
     ranked = torch.empty_like(rows).scatter_(1, rows.argsort(1), normal.expand_as(rows))
     return torch.where(rows.any(1, keepdim=True), ranked, torch.zeros_like(rows))
 

@@ -76,36 +76,36 @@ class TrustRegions:
             yield iterate
         regions = _Regions(self, tried)
         for step in range(count, self.budget):
-            noise, place = regions.propose(task.seed, step)
+            noise, region = regions.propose(task.seed, step)
             iterate = task.evaluate(noise, step)
-            regions.learn(place, noise, iterate.objective.detach().float().cpu())
+            regions.learn(region, noise, iterate.objective.detach().float().cpu())
             yield iterate
 
 
 class _Regions:
-    """Centres, values, lengths and streaks, (regions, B) each."""
+    """Centres, objectives, lengths and streaks, (regions, B) each."""
 
     def __init__(self, settings: TrustRegions, tried: list[tuple[Noise, Tensor]]):
         self._settings = settings
-        values = torch.stack([value for _, value in tried])
+        objectives = torch.stack([objective for _, objective in tried])
         kept = min(settings.regions, len(tried))
-        order = values.argsort(0, descending=True)[:kept]
+        order = objectives.argsort(0, descending=True)[:kept]
         self._centres = [_taken([noise for noise, _ in tried], row) for row in order]
-        self._values = values.gather(0, order)
-        self._lengths = torch.full_like(self._values, settings.length)
-        self._streaks = torch.zeros_like(self._values)
+        self._objectives = objectives.gather(0, order)
+        self._lengths = torch.full_like(self._objectives, settings.length)
+        self._streaks = torch.zeros_like(self._objectives)
         self._turn = 0
 
     def propose(self, seed: int, step: int) -> tuple[Noise, int]:
         """A try in the next region, and which that is."""
-        place = self._turn = (self._turn + 1) % len(self._centres)
-        centre = self._centres[place]
+        region = self._turn = (self._turn + 1) % len(self._centres)
+        centre = self._centres[region]
         own = generators(seed, step, len(centre.initial))
 
         def moved(tensor: Tensor) -> Tensor:
             rows = []
             for i, generator in enumerate(own):
-                length = float(self._lengths[place, i])
+                length = float(self._lengths[region, i])
                 fresh = torch.randn(tensor[i].shape, generator=generator).to(tensor)
                 chosen = torch.rand(tensor[i].shape, generator=generator).to(tensor.device)
                 step_to = math.sqrt(1 - length**2) * tensor[i] + length * fresh
@@ -114,26 +114,26 @@ class _Regions:
 
         with torch.no_grad():
             tensors = [moved(t) if t.requires_grad else t for t in centre.tensors()]
-        return Noise(tensors[0], tensors[1:], centre.scope), place
+        return Noise(tensors[0], tensors[1:], centre.scope), region
 
-    def learn(self, place: int, noise: Noise, value: Tensor) -> None:
+    def learn(self, region: int, noise: Noise, objective: Tensor) -> None:
         """Take in what a try gave, image by image."""
-        better, settings = value > self._values[place], self._settings
-        self._centres[place].copy_rows(noise, better)
-        self._values[place] = torch.where(better, value, self._values[place])
-        streak = self._streaks[place]
+        better, settings = objective > self._objectives[region], self._settings
+        self._centres[region].copy_rows(noise, better)
+        self._objectives[region] = torch.where(better, objective, self._objectives[region])
+        streak = self._streaks[region]
         streak = torch.where(better, streak.clamp(min=0) + 1, streak.clamp(max=0) - 1)
         wide, narrow = streak >= settings.streak, streak <= -settings.streak
-        length = self._lengths[place]
+        length = self._lengths[region]
         length = torch.where(wide, length * settings.factor, length)
         length = torch.where(narrow, length / settings.factor, length)
-        self._lengths[place] = length.clamp(max=1.0)
-        self._streaks[place] = torch.where(wide | narrow, torch.zeros_like(streak), streak)
+        self._lengths[region] = length.clamp(max=1.0)
+        self._streaks[region] = torch.where(wide | narrow, torch.zeros_like(streak), streak)
 
 
 def _taken(noises: list[Noise], row: Tensor) -> Noise:
     """Image i of the noise that `row[i]` names, as one noise."""
     chosen = noises[int(row[0])].snapshot()
-    for place in set(row.tolist()):
-        chosen.copy_rows(noises[place], row == place)
+    for index in set(row.tolist()):
+        chosen.copy_rows(noises[index], row == index)
     return chosen

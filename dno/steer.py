@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -106,12 +106,12 @@ class Steer:
             noise = self._start(each.start, task, first, kept, step)
             iterate, turns = self._pass(task, noise, each.angle, step)
             if not turns.draws:  # it draws nothing: that was the plain sampling
-                plain = Iterate(**{**vars(iterate), "step": 0})
+                plain = replace(iterate, step=0)
                 yield plain
                 yield from self._straight(task, plain)
                 return
             yield iterate
-            _insist(turns.found)
+            _insist(turns.has_gradient)
             if step == 1 and plain is not None and torch.equal(iterate.latent, plain.latent):
                 # What it draws counts for nothing (dpm_fast, res_multistep: eta 0).
                 yield from self._straight(task, plain, first=2)
@@ -136,29 +136,29 @@ class Steer:
         """The initial noise turned between samplings, of which `iterate` is the plain one."""
         noise = Noise(iterate.noise.initial, iterate.noise.injected, "initial")
         optimizer = Projected(Rotation(angle=self.passes[0].angle), noise=self.part)
-        step = optimizer.start(noise.leaves(), 0.0)
-        for place in range(first, len(self.passes) + 1):
-            step(partial(_directions, task, iterate), iterate.objective)
-            iterate = task.evaluate(noise, place, seen=_watched(task))
+        update = optimizer.start(noise.leaves(), 0.0)
+        for step in range(first, len(self.passes) + 1):
+            update(partial(_directions, task, iterate), iterate.objective)
+            iterate = task.evaluate(noise, step, seen=_watched(task))
             yield iterate
 
 
 class Turns(Tape):
     """A tape whose draws are turned before they are used, and which holds them as they were used.
 
-    find: a denoised prediction (B,C,...) -> the gradient of the reward there.
+    gradient: a denoised prediction (B,C,...) -> the gradient of the reward there.
     """
 
     def __init__(
-        self, noise: Noise, find: Callable[[Tensor], Tensor], angle: float, settings: Steer
+        self, noise: Noise, gradient: Callable[[Tensor], Tensor], angle: float, settings: Steer
     ):
         super().__init__(noise)
-        self._find, self._settings = find, settings
+        self._gradient, self._settings = gradient, settings
         self._angle = torch.full((len(noise.initial),), math.radians(angle))
         self._denoised: Tensor | None = None
         self._direction: Tensor | None = None
         self.draws = 0
-        self.found = False
+        self.has_gradient = False
 
     def see(self, denoised: Tensor) -> None:
         """The network's latest prediction; decoded only if a draw follows."""
@@ -171,9 +171,9 @@ class Turns(Tape):
         if self._denoised is None:
             return leaf  # nothing is predicted yet
         if self._direction is None:
-            found = self._find(self._denoised.detach())
-            self.found = self.found or bool(found.any())
-            (self._direction,) = self._settings.whiten([found.to(leaf)])
+            gradient = self._gradient(self._denoised.detach())
+            self.has_gradient = self.has_gradient or bool(gradient.any())
+            (self._direction,) = self._settings.whiten([gradient.to(leaf)])
         settings = self._settings
         turned = rotated(leaf, self._direction, self._angle, settings.project)
         if settings.part is not None:
@@ -183,13 +183,13 @@ class Turns(Tape):
 
 
 def _directions(task: Task, iterate: Iterate) -> list[Tensor]:
-    found = task.direction(iterate.latent, iterate.step)
-    _insist(bool(found.any()))
-    return [found]
+    gradient = task.direction(iterate.latent, iterate.step)
+    _insist(bool(gradient.any()))
+    return [gradient]
 
 
-def _insist(found: bool) -> None:
-    if not found:
+def _insist(has_gradient: bool) -> None:
+    if not has_gradient:
         raise NoGradientError(
             "The reward has no gradient at what this sampling predicts: it does not change with "
             "the picture (a constant reward, or a target that is reached)."

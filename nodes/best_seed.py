@@ -31,7 +31,7 @@ from .host.sampling.job import (
 )
 from .inputs import like_ksampler
 from .schema import CATEGORY, drawn, for_json, schema, to_image
-from .score import score, table
+from .score import rewards_of, table
 
 TOOLTIPS = {
     "reward": "What the pictures are judged by. Combine Rewards adds several.",
@@ -45,12 +45,13 @@ TOOLTIPS = {
 class Trials:
     """What the seeds gave so far, and of the best its samples and pictures (B,3,H,W).
 
-    scores, terms: the mean over the batch of each seed. pictures: small ones of the best, by place.
-    lost: why the last seed without a score, which is NaN, has none.
+    rewards, terms: the mean over the batch of each seed.
+    pictures: small ones of the best seeds, by index.
+    lost: why the last seed without a reward, which is NaN, has none.
     """
 
     seeds: list[int]
-    scores: list[float] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
     pictures: dict[int, Image.Image] = field(default_factory=dict)
     samples: Tensor | None = None
@@ -59,42 +60,42 @@ class Trials:
 
     @property
     def best(self) -> int:
-        return order(self.scores)[0]
+        return order(self.rewards)[0]
 
     def add(
-        self, scores: list[float], terms: Mapping[str, list[float]], samples: Tensor, shown: Tensor
+        self, rewards: list[float], terms: Mapping[str, list[float]], samples: Tensor, shown: Tensor
     ) -> None:
         """Take in the next seed's batch."""
-        place = len(self.scores)
-        self.scores.append(_mean(scores))
+        index = len(self.rewards)
+        self.rewards.append(_mean(rewards))
         for name, values in terms.items():
             self.terms.setdefault(name, []).append(_mean(values))
-        if self.best == place:
+        if self.best == index:
             self.samples, self.shown = samples, shown
-        self.pictures[place] = reduced(shown, len(self.seeds))
+        self.pictures[index] = reduced(shown, len(self.seeds))
         if len(self.pictures) > MOST:
-            del self.pictures[max(self.pictures, key=order(self.scores).index)]
+            del self.pictures[max(self.pictures, key=order(self.rewards).index)]
 
     def line(self) -> str:
         """`best of 8: 3/8, 0.41; best so far seed 7, 0.52`"""
-        done, best = len(self.scores), self.best
-        last = f"best of {len(self.seeds)}: {done}/{len(self.seeds)}, {number(self.scores[-1])}"
-        return f"{last}; best so far seed {self.seeds[best]}, {number(self.scores[best])}"
+        done, best = len(self.rewards), self.best
+        last = f"best of {len(self.seeds)}: {done}/{len(self.seeds)}, {number(self.rewards[-1])}"
+        return f"{last}; best so far seed {self.seeds[best]}, {number(self.rewards[best])}"
 
     def sheet(self) -> Tensor:
         tiles = [
-            Tile(self.pictures[place], str(self.seeds[place]), self.scores[place])
-            for place in order(self.scores)[:MOST]
+            Tile(self.pictures[index], str(self.seeds[index]), self.rewards[index])
+            for index in order(self.rewards)[:MOST]
         ]
-        return drawn(sheet(tiles, len(self.scores) - len(tiles)))
+        return drawn(sheet(tiles, len(self.rewards) - len(tiles)))
 
     def told(self, steps: int) -> dict[str, object]:
         """For programs: the run as DNO History Data tells it, a seed in an iteration's place."""
-        count = range(len(self.scores))
+        count = range(len(self.rewards))
         return {
             "step": list(count),
-            "evaluations": [steps * (place + 1) for place in count],
-            "reward": [[score] for score in for_json(self.scores)],
+            "evaluations": [steps * (index + 1) for index in count],
+            "reward": [[reward] for reward in for_json(self.rewards)],
             "terms": {n: [[value] for value in for_json(v)] for n, v in self.terms.items()},
             "best_step": [self.best],
         }
@@ -105,12 +106,12 @@ class Trials:
         return {
             "seeds": [self.seeds[0], self.seeds[-1]],
             "best_seed": self.seeds[self.best],
-            "reward": described(self.scores[self.best]),
+            "reward": described(self.rewards[self.best]),
             "terms": described(best),
         }
 
     def table(self) -> str:
-        lines = table(self.scores, self.terms, self.best, kind="seed", names=self.seeds)
+        lines = table(self.rewards, self.terms, self.best, kind="seed", names=self.seeds)
         return f"{lines}\n{self.lost}".strip()
 
 
@@ -181,7 +182,7 @@ class DNOBestSeed(io.ComfyNode):
             with_samples(latent_image, trials.samples),
             trials.seeds[trials.best],
             text,
-            trials.scores,
+            trials.rewards,
             contact,
             ui={
                 **ui.PreviewImage(contact, cls=cls).as_dict(),
@@ -200,15 +201,15 @@ def try_seeds(job: Job, vae, model, judge: Objective, seeds: list[int]) -> Trial
         pictures = to_image(_decoded(vae, samples))
         with torch.inference_mode(False), torch.no_grad():
             latents = model.model.process_latent_in(samples.clone())
-        scores, terms = score(judge, pictures, latents, of=f" of seed {seed}")
+        rewards, terms = rewards_of(judge, pictures, latents, of=f" of seed {seed}")
         if not pictures.isfinite().all():
             what = "picture" if samples.isfinite().all() else "latent"
             trials.lost = f"Seed {seed}: {not_finite(what, vae)}"
             logging.warning(trials.lost)
-        trials.add(scores, terms, samples, pictures)
+        trials.add(rewards, terms, samples, pictures)
         progress.picture(pictures, trials.line())
         progress.next_sampling()
-    if all(map(math.isnan, trials.scores)):
+    if all(map(math.isnan, trials.rewards)):
         raise ValueError(trials.lost)
     progress.finish(trials.shown, trials.line())
     return trials

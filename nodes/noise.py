@@ -63,9 +63,9 @@ class DNOInspectNoise(io.ComfyNode):
     @classmethod
     def execute(cls, noise, width: int, height: int, latent=None) -> io.NodeOutput:
         with torch.inference_mode(False), torch.no_grad():
-            found = as_noise(noise, latent)
-            text, probability = verdict(found)
-            picture = drawn(spectrum_plot(found, width, height))
+            converted = as_noise(noise, latent)
+            text, probability = verdict(converted)
+            picture = drawn(spectrum_plot(converted, width, height))
         return io.NodeOutput(
             picture,
             text,
@@ -150,14 +150,14 @@ class DNOSaveNoise(io.ComfyNode):
     @classmethod
     def execute(cls, noise, name: str, latent=None) -> io.NodeOutput:
         with torch.inference_mode(False), torch.no_grad():
-            found = as_noise(noise, latent)
+            converted = as_noise(noise, latent)
             path = next_path(name)
             tensors = {
-                f"{i:04d}": t.detach().cpu().contiguous() for i, t in enumerate(found.tensors())
+                f"{i:04d}": t.detach().cpu().contiguous() for i, t in enumerate(converted.tensors())
             }
         prompt = getattr(getattr(cls, "hidden", None), "prompt", None)
         settings = {
-            "scope": found.scope,
+            "scope": converted.scope,
             "seed": str(getattr(noise, "seed", 0) or 0),
             "prompt": json.dumps(prompt or {}),
         }

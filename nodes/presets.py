@@ -157,10 +157,10 @@ def _decoding() -> list[io.Input]:
     ]
 
 
-def parsed(passes: str) -> tuple[Pass, ...]:
+def parsed(text: str) -> tuple[Pass, ...]:
     """`12 seed, 12 fresh, 8` -> passes; a start that is not said is the best."""
-    found = []
-    for part in passes.split(","):
+    passes = []
+    for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", part)
         start = (match and match[2]) or "best"
         if not match or not 0 < float(match[1]) <= 90 or start not in STARTS:
@@ -168,10 +168,10 @@ def parsed(passes: str) -> tuple[Pass, ...]:
                 f"passes: {part.strip()!r} is not a pass; write degrees above 0 and up to 90, and "
                 f"{', '.join(STARTS[:-1])} or {STARTS[-1]}, for example '{USUAL}'."
             )
-        found.append(Pass(float(match[1]), start))
-    if len(found) == 1 and found[0].start != "seed":
-        found = [replace(found[0], start="seed")]  # there is no other noise yet
-    return tuple(found)
+        passes.append(Pass(float(match[1]), start))
+    if len(passes) == 1 and passes[0].start != "seed":
+        passes = [replace(passes[0], start="seed")]  # there is no other noise yet
+    return tuple(passes)
 
 
 NODES = [DNOPreset, DNOSteering]

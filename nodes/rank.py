@@ -58,13 +58,13 @@ class DNORankImages(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted], keep: int) -> io.NodeOutput:
         metadata.begin(cls.hidden)
-        totals, terms, pictures = score_images(image, reward)
-        ranked = order(totals)
-        text = f"{table(totals, terms, ranked[0], places=ranked)}\n{unseen(pictures)}".strip()
+        rewards, terms, pictures = score_images(image, reward)
+        ranked = order(rewards)
+        text = f"{table(rewards, terms, ranked[0], indices=ranked)}\n{unseen(pictures)}".strip()
         say(text)
         tiles = [
-            Tile(reduced(pictures[place : place + 1], len(pictures)), f"#{place}", totals[place])
-            for place in ranked[:MOST]
+            Tile(reduced(pictures[index : index + 1], len(pictures)), f"#{index}", rewards[index])
+            for index in ranked[:MOST]
         ]
         contact = drawn(sheet(tiles, len(ranked) - len(tiles)))
         kept = ranked[: keep or None]
@@ -73,9 +73,9 @@ class DNORankImages(io.ComfyNode):
         return io.NodeOutput(
             batch[kept],
             ranked[0],
-            totals[ranked[0]],
+            rewards[ranked[0]],
             text,
-            [totals[place] for place in kept],
+            [rewards[index] for index in kept],
             contact,
             ui={**preview, "text": [text]},
         )

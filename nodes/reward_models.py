@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..rewards.models.catalogue import PUBLISHED, by_label
 from .host.judges.download import fetch
-from .host.judges.reward_folders import fingerprint, names, place_of, problem
+from .host.judges.reward_folders import fingerprint, names, path_of, problem
 from .host.judges.reward_models import PRECISIONS, load
 from .host.progress import say
 from .schema import CATEGORY, RewardModelSocket, schema
@@ -56,7 +56,7 @@ class DNOLoadRewardModel(io.ComfyNode):
     def execute(cls, name: str, precision: str = "automatic") -> io.NodeOutput:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision}: choose one of {', '.join(PRECISIONS)}.")
-        network = load(place_of(name), PRECISIONS[precision])
+        network = load(path_of(name), PRECISIONS[precision])
         weights = sum(weight.numel() for weight in network.parameters())
         say(f"{network.title}, {weights / 1e6:.0f} million weights")
         return io.NodeOutput(network)

@@ -56,33 +56,33 @@ class DNOScoreImages(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, reward: Mapping[str, Weighted]) -> io.NodeOutput:
         metadata.begin(cls.hidden)
-        totals, terms, pictures = score_images(image, reward)
-        best = order(totals)[0]
-        text = f"{table(totals, terms, best)}\n{unseen(pictures)}".strip()
+        rewards, terms, pictures = score_images(image, reward)
+        best = order(rewards)[0]
+        text = f"{table(rewards, terms, best)}\n{unseen(pictures)}".strip()
         say(text)
         chosen = image[None] if image.ndim == 3 else image[best : best + 1]
-        told = {"text": [text], **_told(totals, terms)}
-        return io.NodeOutput(text, best, totals[best], chosen, totals, ui=told)
+        told = {"text": [text], **_told(rewards, terms)}
+        return io.NodeOutput(text, best, rewards[best], chosen, rewards, ui=told)
 
 
-def _told(totals: Sequence[float], terms: Mapping[str, Sequence[float]]) -> dict[str, list]:
-    """The scores in full for programs that read ComfyUI's history, one of each per picture."""
+def _told(rewards: Sequence[float], terms: Mapping[str, Sequence[float]]) -> dict[str, list]:
+    """The rewards in full for programs that read ComfyUI's history, one of each per picture."""
     by_term = {name: for_json(values) for name, values in terms.items()}
-    return {"dno_scores": [{"scores": for_json(totals), "terms": by_term}]}
+    return {"dno_scores": [{"scores": for_json(rewards), "terms": by_term}]}
 
 
 def score_images(
     image: Tensor, reward: Mapping[str, Weighted]
 ) -> tuple[list[float], dict[str, list[float]], Tensor]:
-    """`score` of an IMAGE input, and its pictures (B,3,H,W). Raises ValueError if there is none."""
+    """`rewards_of` an IMAGE input, and its pictures (B,3,H,W). Raises ValueError if it is empty."""
     judge, pictures = objective(reward, None, {}), pictures_of(image)
     bar = comfy.utils.ProgressBar(len(pictures))
-    totals, terms = score(judge, pictures, done=bar.update)
-    if all(map(math.isnan, totals)):
+    rewards, terms = rewards_of(judge, pictures, done=bar.update)
+    if all(map(math.isnan, rewards)):
         raise ValueError(unseen(pictures))
-    scores = {"reward": totals, "terms": terms}
-    metadata.note({"rewards": describe_terms(reward), **described(scores)})
-    return totals, terms, pictures
+    values = {"reward": rewards, "terms": terms}
+    metadata.note({"rewards": describe_terms(reward), **described(values)})
+    return rewards, terms, pictures
 
 
 def pictures_of(image: Tensor) -> Tensor:
@@ -97,14 +97,14 @@ def pictures_of(image: Tensor) -> Tensor:
 
 def unseen(pictures: Tensor) -> str:
     """Which of these pictures (B,3,H,W) are not finite and were scored by nobody, and the mend."""
-    places = [str(place) for place, picture in enumerate(pictures) if not picture.isfinite().all()]
-    if not places:
+    indices = [str(index) for index, picture in enumerate(pictures) if not picture.isfinite().all()]
+    if not indices:
         return ""
-    which = f"Picture {places[0]}" if len(places) == 1 else f"Pictures {', '.join(places)}"
+    which = f"Picture {indices[0]}" if len(indices) == 1 else f"Pictures {', '.join(indices)}"
     return f"{which} of the image input: {not_finite('picture')}"
 
 
-def score(
+def rewards_of(
     objective: Objective,
     pictures: Tensor,
     latents: Tensor | None = None,
@@ -114,32 +114,32 @@ def score(
 ) -> tuple[list[float], dict[str, list[float]]]:
     """The weighted reward and each unweighted term of every picture of (B,3,H,W), one at a time.
 
-    A picture that is not finite is shown to no reward: all its scores are NaN.
+    A picture that is not finite is shown to no reward: all its rewards are NaN.
 
-    latents: (B,C,...) what they were decoded from, in the model's space, for rewards that score it.
+    latents: (B,C,...) what they were decoded from, in the model's space, for rewards that see it.
     of:      whose pictures they are, for a message. done: told 1 after every picture.
     """
     device = management.get_torch_device()
-    totals: list[float] = []
+    rewards: list[float] = []
     terms: dict[str, list[float]] = {name: [] for name in objective.rewards}
     bring_in(objective)
     with torch.inference_mode(False), torch.no_grad():
-        for place, picture in enumerate(pictures):
+        for index, picture in enumerate(pictures):
             management.throw_exception_if_processing_interrupted()
-            total, found = math.nan, dict.fromkeys(terms, math.nan)
+            reward, values = math.nan, dict.fromkeys(terms, math.nan)
             if picture.isfinite().all():
-                latent = None if latents is None else latents[place : place + 1].to(device)
-                total, found = _score_one(objective, picture[None].to(device), latent)
-                _insist(found, f"picture {place}{of}")
-            for name, value in found.items():
+                latent = None if latents is None else latents[index : index + 1].to(device)
+                reward, values = _reward_of(objective, picture[None].to(device), latent)
+                _insist(values, f"picture {index}{of}")
+            for name, value in values.items():
                 terms[name].append(float(value))
-            totals.append(float(total))
+            rewards.append(float(reward))
             if done:
                 done(1)
-    return totals, terms
+    return rewards, terms
 
 
-def _score_one(
+def _reward_of(
     objective: Objective, picture: Tensor, latent: Tensor | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     try:
@@ -150,31 +150,31 @@ def _score_one(
         raise
 
 
-def _insist(found: Mapping[str, Tensor], of: str) -> None:
-    for name, value in found.items():
+def _insist(values: Mapping[str, Tensor], of: str) -> None:
+    for name, value in values.items():
         if not torch.isfinite(value).all():
             raise ValueError(f"The reward {name!r} gave {float(value)} for {of}.")
 
 
 def table(
-    totals: Sequence[float],
+    rewards: Sequence[float],
     terms: Mapping[str, Sequence[float]],
     best: int,
     *,
     kind: str = "picture",
     names: Sequence[object] | None = None,
-    places: Iterable[int] | None = None,
+    indices: Iterable[int] | None = None,
 ) -> str:
     """One line per picture: its number, weighted reward and every term; the best has a star.
 
-    kind, names: what the lines are about, and their names. places: which ones, in which order.
+    kind, names: what the lines are about, and their names. indices: which ones, in which order.
     """
-    names = range(len(totals)) if names is None else names
+    names = range(len(rewards)) if names is None else names
     rows = [[kind, "reward", *terms]]
-    for place in range(len(totals)) if places is None else places:
-        mark = " *" if place == best and len(totals) > 1 else ""
-        values = (totals[place], *(values[place] for values in terms.values()))
-        rows.append([f"{names[place]}{mark}", *map(number, values)])
+    for index in range(len(rewards)) if indices is None else indices:
+        mark = " *" if index == best and len(rewards) > 1 else ""
+        values = (rewards[index], *(values[index] for values in terms.values()))
+        rows.append([f"{names[index]}{mark}", *map(number, values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return "\n".join(" | ".join(row).rstrip() for row in padded)

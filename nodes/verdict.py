@@ -15,10 +15,10 @@ def verdict(noise: Noise) -> tuple[str, float]:
     """How Gaussian, in words; and the lowest P(z)."""
     if not all(t.isfinite().all() for t in noise.tensors()):
         return "Broken: it holds NaN or infinity.", 0.0
-    score, lines = Spectrum(), []
+    spectrum, lines = Spectrum(), []
     probability = Probability().indicator(noise)
-    deviation = score.indicator(noise)
-    usual = torch.stack([score.indicator(fresh(noise, 1, place)) for place in range(TRIES)])
+    deviation = spectrum.indicator(noise)
+    usual = torch.stack([spectrum.indicator(fresh(noise, 1, index)) for index in range(TRIES)])
     rank = (usual >= deviation).float().mean(0)  # share of fresh noises that stray as far
     for image, numbers in enumerate(zip(probability.tolist(), rank.tolist(), strict=True)):
         every = torch.cat([t[image].flatten() for t in noise.tensors()]).double()

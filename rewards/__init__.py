@@ -1,4 +1,4 @@
-"""Rewards: one per file, image (B,3,H,W) sRGB in [0,1] -> scores (B,), higher is better.
+"""Rewards: one per file, image (B,3,H,W) sRGB in [0,1] -> reward (B,), higher is better.
 
 Modifiers, also one per file, make a reward of a reward. To add either, write its file and name it
 here; see README.md beside this file.

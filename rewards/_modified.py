@@ -37,7 +37,7 @@ def unchanged(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Modified(Composed):
-    """A reward between a change of the picture and a change of the score."""
+    """A reward between a change of the picture and a change of its value."""
 
     reward: Reward
     before: Callable[[Tensor], Tensor] = unchanged

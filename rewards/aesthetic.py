@@ -63,4 +63,4 @@ class Aesthetic(Reward):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(self._encoder.image_embed(image))
+        return self.model.reward(self._encoder.image_embed(image))

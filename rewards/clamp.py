@@ -42,5 +42,5 @@ class Clamp(Modifier):
         """Reward -> Reward"""
         return Modified(reward, after=self._hold)
 
-    def _hold(self, score: Tensor) -> Tensor:
-        return score.clamp(self.lowest, self.highest)
+    def _hold(self, reward: Tensor) -> Tensor:
+        return reward.clamp(self.lowest, self.highest)

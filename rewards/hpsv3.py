@@ -37,4 +37,4 @@ class HPSv3(Reward):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._tokens)[:, 0]
+        return self.model.reward(image, self._tokens)[:, 0]

@@ -38,4 +38,4 @@ class ImageReward(Reward):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._tokens)
+        return self.model.reward(image, self._tokens)

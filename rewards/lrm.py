@@ -51,4 +51,4 @@ class LRM(Reward):
 
     def __call__(self, latent: Tensor) -> Tensor:
         """(B,4,h,w) in the diffusion model's space -> (B,)"""
-        return self.model.score(latent, self._words, self.timestep)
+        return self.model.reward(latent, self._words, self.timestep)

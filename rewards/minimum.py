@@ -60,8 +60,8 @@ class Minimum(Composed):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        scores = torch.stack([term.weight * term.function(image) for term in self.terms.values()])
+        rewards = torch.stack([term.weight * term.function(image) for term in self.terms.values()])
         if self.softness == 0:
-            return scores.amin(dim=0)
-        total = torch.logsumexp(-scores / self.softness, dim=0)
-        return -self.softness * (total - math.log(len(scores)))
+            return rewards.amin(dim=0)
+        total = torch.logsumexp(-rewards / self.softness, dim=0)
+        return -self.softness * (total - math.log(len(rewards)))

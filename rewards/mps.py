@@ -34,4 +34,4 @@ class MPS(Reward):
 
     def __call__(self, image: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,)"""
-        return self.model.score(image, self._prompt)
+        return self.model.reward(image, self._prompt)

@@ -40,10 +40,10 @@ class Normalise(Modifier):
     @torch.no_grad()
     def __call__(self, reward: Reward) -> Modified:
         """Reward -> Reward; scores the pictures once."""
-        scores = reward(self.pictures).double()
-        mean, spread = scores.mean().item(), scores.std().item()
+        rewards = reward(self.pictures).double()
+        mean, spread = rewards.mean().item(), rewards.std().item()
         if not spread > 1e-9:
             raise ValueError(
                 "Normalise: all pictures have the same score; give it pictures that differ."
             )
-        return Modified(reward, after=lambda score: (score - mean) / spread)
+        return Modified(reward, after=lambda value: (value - mean) / spread)

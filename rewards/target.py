@@ -35,5 +35,5 @@ class Target(Modifier):
         """Reward -> Reward"""
         return Modified(reward, after=self._distance)
 
-    def _distance(self, score: Tensor) -> Tensor:
-        return -(score - self.value).abs()
+    def _distance(self, reward: Tensor) -> Tensor:
+        return -(reward - self.value).abs()

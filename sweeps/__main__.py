@@ -20,7 +20,7 @@ except ImportError:
 
 from . import plan as plans
 from . import report, runners
-from .comfy import Comfy, Place
+from .comfy import Comfy, Installation
 from .plan import Plan
 from .rows import Store
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = plans.read(options.file.resolve())
     store = Store(plan.results)
     with store.held() as run:
-        comfy = Comfy(place_of(plan), store.folder)
+        comfy = Comfy(installation_of(plan), store.folder)
         plan = comfy.fitted(plan)
         taken = store.keys(failed=not options.retry)
         left = max(len(plan) - len(taken), 0)
@@ -67,32 +67,31 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def place_of(plan: Plan) -> Place:
+def installation_of(plan: Plan) -> Installation:
     """This machine's ComfyUI, our models folder and the packs that the sweep names."""
     comfyui = Path(os.environ["COMFYUI_PATH"])
     packs = []
     for name in plan.given.get("custom_nodes") or []:
-        found = [
+        folders = [
             p for p in (plan.path.parent / name, comfyui / "custom_nodes" / name) if p.exists()
         ]
-        if not found:
+        if not folders:
             raise Failure(f"custom_nodes: {name} is neither beside {plan.path} nor in {comfyui}.")
-        packs.append(str(found[0].resolve()))
+        packs.append(str(folders[0].resolve()))
     threads = plan.given.get("threads", 1)
     if not isinstance(threads, int) or threads < 1:
         raise Failure(f"threads is {threads!r}: give a whole number from 1 on.")
-    return Place(str(comfyui), os.environ.get("DNO_MODELS", ""), tuple(packs), threads)
+    return Installation(str(comfyui), os.environ.get("DNO_MODELS", ""), tuple(packs), threads)
 
 
 def progress(work: runners.Work, run: int, comfy: Comfy, options: argparse.Namespace) -> None:
     """Run with a bar: rows done, failed and left, the time left, pictures per hour."""
     bar = Bar(runners.count(work))
-    work = runners.Work(work.plan, work.store, work.taken, work.limit, bar.fewer)
     try:
         if options.ray and not options.dry_run:
             with runners.cluster(options.ray, ROOT) as most:
-                place = place_of(work.plan)
-                runners.on_ray(work, run, place, options.workers or most, bar.told)
+                installation = installation_of(work.plan)
+                runners.on_ray(work, run, installation, options.workers or most, bar.told)
         else:
             with runners.stopping():
                 runners.here(work, run, comfy, bar.told)
@@ -114,9 +113,6 @@ class Bar:
         self.pictures += sum(record.get("made") or 0 for record in records)
         self._show(len(records))
         self._bar.update(len(records))
-
-    def fewer(self, rows: int) -> None:
-        """Rows that turned out to be there already."""
 
     def _show(self, more: int = 0) -> None:
         hours = max(time.monotonic() - self.began, 1e-3) / 3600

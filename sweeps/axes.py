@@ -26,11 +26,11 @@ class Axis:
     def __len__(self) -> int:
         return max(map(len, self.columns.values()))
 
-    def settings(self, place: int) -> Settings:
-        return {name: v[place if len(v) > 1 else 0] for name, v in self.columns.items()}
+    def settings(self, index: int) -> Settings:
+        return {name: v[index if len(v) > 1 else 0] for name, v in self.columns.items()}
 
-    def label(self, place: int) -> str:
-        return ", ".join(f"{name} {value}" for name, value in self.settings(place).items())
+    def label(self, index: int) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.settings(index).items())
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Variants:
     def __len__(self) -> int:
         return len(self.groups)
 
-    def settings(self, place: int) -> Settings:
-        return self.groups[self.label(place)]
+    def settings(self, index: int) -> Settings:
+        return self.groups[self.label(index)]
 
-    def label(self, place: int) -> str:
-        return list(self.groups)[place]
+    def label(self, index: int) -> str:
+        return list(self.groups)[index]
 
 
 def axis(given: object, folder: Path, seed: int, compared: Sequence[str] = ()) -> Axis:
@@ -96,7 +96,7 @@ def _range(name: str, given: dict, folder: Path, seed: int) -> Sequence:
     if all(isinstance(each, int) for each in numbers):
         return range(first, last + (1 if step > 0 else -1), step)
     count = math.floor((last - first) / step + 1e-9) + 1
-    return [round(first + place * step, 12) for place in range(count)]
+    return [round(first + index * step, 12) for index in range(count)]
 
 
 def _lines(name: str, given: dict, folder: Path, seed: int) -> Sequence:
@@ -130,10 +130,10 @@ class Draws(Sequence):
     def __len__(self) -> int:
         return self.given["count"]
 
-    def __getitem__(self, place: int) -> object:
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        rng = random.Random(f"{self.seed}/{self.given.get('seed', 0)}/{self.name}/{place}")
+    def __getitem__(self, index: int) -> object:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rng = random.Random(f"{self.seed}/{self.given.get('seed', 0)}/{self.name}/{index}")
         return DRAWS[self.given["draw"]](rng, self.given)
 
 

@@ -16,12 +16,12 @@ def mean_curve(curves: list[list[float | None]]) -> list[tuple[float, float]]:
     curves = [[v for v in curve if v is not None] for curve in curves]
     curves = [curve for curve in curves if curve]
     length = max(map(len, curves), default=0)
-    found = []
+    means = []
     for step in range(length):
         values = [curve[min(step, len(curve) - 1)] for curve in curves]
         error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-        found.append((fmean(values), error))
-    return found
+        means.append((fmean(values), error))
+    return means
 
 
 def chart(curves: dict[str, list[tuple[float, float]]], name: str) -> str:
@@ -53,13 +53,13 @@ def chart(curves: dict[str, list[tuple[float, float]]], name: str) -> str:
             f'<text x="{x(step):.1f}" y="{HEIGHT - 14}" text-anchor="middle">{step}</text>'
         )
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 1}" text-anchor="end">iteration</text>')
-    for place, curve in enumerate(curves.values()):
-        colour = COLOURS[place % len(COLOURS)]
+    for index, curve in enumerate(curves.values()):
+        colour = COLOURS[index % len(COLOURS)]
         upper = [f"{x(s):.1f},{y(m + e):.1f}" for s, (m, e) in enumerate(curve)]
         lower = [f"{x(s):.1f},{y(m - e):.1f}" for s, (m, e) in enumerate(curve)][::-1]
         line = " ".join(f"{x(s):.1f},{y(m):.1f}" for s, (m, _) in enumerate(curve))
         parts.append(f'<polygon points="{" ".join(upper + lower)}" fill="{colour}" opacity=".15"/>')
-        dash = ' stroke-dasharray="6 3"' if place >= len(COLOURS) else ""
+        dash = ' stroke-dasharray="6 3"' if index >= len(COLOURS) else ""
         parts.append(f'<polyline points="{line}" stroke="{colour}"{dash}/>')
     return "".join([*parts, "</svg>"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from .axes import Draws
 from .graph import Graph, is_link, title
@@ -85,7 +86,7 @@ def check_input(graph: Graph, address: str, values: Iterable, types: Types) -> N
     if isinstance(values, range):
         values = (values[0], values[-1]) if len(values) else ()
     elif isinstance(values, Draws) and len(values) > 1000:
-        values = values[:1000]
+        values = islice(values, 1000)
     for value in values:
         if value is not None:
             _check_value(where, value, wanted, options, graph, types)

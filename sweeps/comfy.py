@@ -27,7 +27,7 @@ SMALL = 64 * 2**20  # files up to this size are known by their content, others b
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """Where ComfyUI and its models are. The same on every machine that works on a sweep.
 
     models: a folder of models beside ComfyUI's own. packs: custom nodes that the workflow needs.
@@ -53,11 +53,11 @@ class FullError(Failure):
 class Comfy:
     """ComfyUI in this process: the job that a runner repeats. `run(row)` gives the row's record."""
 
-    def __init__(self, place: Place, folder: Path, worker: str = "here"):
+    def __init__(self, installation: Installation, folder: Path, worker: str = "here"):
         self.worker, self.folder = worker, Path(folder)
         self.scratch = self.folder / "scratch" / worker
         self._loop = asyncio.new_event_loop()
-        self._executor = start(place, self.scratch, self._loop)
+        self._executor = start(installation, self.scratch, self._loop)
         self.types = Types()
 
     def run(self, plan: Plan, row: Row) -> dict:
@@ -96,13 +96,13 @@ class Comfy:
 
     def _keep(self, key: str) -> list[str]:
         """Move what the row saved to the pictures, as one folder at once."""
-        made, target = self.scratch / "output" / key, self.folder / "pictures" / key[:2] / key
-        if not made.exists():
+        saved, target = self.scratch / "output" / key, self.folder / "pictures" / key[:2] / key
+        if not saved.exists():
             return []
-        names = sorted(p.relative_to(made).as_posix() for p in made.rglob("*") if p.is_file())
+        names = sorted(p.relative_to(saved).as_posix() for p in saved.rglob("*") if p.is_file())
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(made, target)
+        os.replace(saved, target)
         return [f"{key[:2]}/{key}/{name}" for name in names]
 
     def fitted(self, plan: Plan) -> Plan:
@@ -133,13 +133,13 @@ def execution():
     return execution
 
 
-def start(place: Place, data: Path, loop: asyncio.AbstractEventLoop):
+def start(installation: Installation, data: Path, loop: asyncio.AbstractEventLoop):
     """ComfyUI with its own nodes, this pack and the packs that the sweep names: its executor."""
-    os.environ["COMFYUI_PATH"] = place.comfyui
-    os.environ["OMP_NUM_THREADS"] = str(place.threads)
+    os.environ["COMFYUI_PATH"] = installation.comfyui
+    os.environ["OMP_NUM_THREADS"] = str(installation.threads)
     import torch
 
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(installation.threads)
     inside.start_comfyui(data, () if measure.has_gpu() else ("--cpu",))
     import comfy.utils
     import folder_paths
@@ -152,12 +152,12 @@ def start(place: Place, data: Path, loop: asyncio.AbstractEventLoop):
             pass
 
     comfy.utils.set_progress_bar_enabled(False)
-    if place.models:
-        for folder in Path(place.models).iterdir():
+    if installation.models:
+        for folder in Path(installation.models).iterdir():
             if folder.is_dir():
                 folder_paths.add_model_folder_path(folder.name, str(folder))
     silent = Silent(loop)
-    for pack in inside.load_nodes((str(inside.ROOT), *place.packs)):
+    for pack in inside.load_nodes((str(inside.ROOT), *installation.packs)):
         raise Failure(f"The custom nodes of {pack} could not be loaded: see the message above.")
     logging.getLogger().setLevel(logging.CRITICAL)  # what goes wrong in a row is in its record
     kind = execution().CacheType.CLASSIC
@@ -173,13 +173,18 @@ def interrupt() -> None:
 
 def files(plan: Plan, find: Callable[[str], Path | None] | None = None) -> dict[str, str]:
     """Every value in the plan that names a file of ComfyUI's, and what the file is."""
-    find, found = find or _file, {}
+    find, fingerprints = find or _file, {}
     for value in plan.values():
-        if isinstance(value, str) and "." in value and value not in found and len(value) < 250:
+        if (
+            isinstance(value, str)
+            and "." in value
+            and value not in fingerprints
+            and len(value) < 250
+        ):
             path = find(value)
             if path:
-                found[value] = fingerprint(path)
-    return found
+                fingerprints[value] = fingerprint(path)
+    return fingerprints
 
 
 def _file(name: str) -> Path | None:

@@ -32,13 +32,13 @@ def node_of(address: str, graph: Graph, where: str, whole: bool = False) -> str:
     head, dot, tail = address.rpartition(".")
     whole = whole or not dot or bool(_ids(address, graph))
     name = address if whole else head
-    found = _ids(name, graph)
-    if not found:
+    ids = _ids(name, graph)
+    if not ids:
         titles = [title(graph, each) for each in graph]
         raise Failure(f"{where}: the workflow has no node {name!r}{nearest(name, titles)}")
-    if len(found) > 1:
-        raise Failure(f"{where}: nodes {', '.join(found)} are all called {name!r}: use the id.")
-    return found[0] if whole else f"{found[0]}.{tail}"
+    if len(ids) > 1:
+        raise Failure(f"{where}: nodes {', '.join(ids)} are all called {name!r}: use the id.")
+    return ids[0] if whole else f"{ids[0]}.{tail}"
 
 
 def _ids(name: str, graph: Graph) -> list[str]:

@@ -34,15 +34,15 @@ class Keys:
     def _known(self, given: np.ndarray) -> np.ndarray:
         if not len(self._keys):
             return np.zeros(len(given), bool)
-        places = np.searchsorted(self._keys, given)
-        return self._keys[np.minimum(places, len(self._keys) - 1)] == given
+        indices = np.searchsorted(self._keys, given)
+        return self._keys[np.minimum(indices, len(self._keys) - 1)] == given
 
 
 def array(column: pa.ChunkedArray) -> np.ndarray:
     """The column's hashes, without a Python string for each."""
-    found = pa.concat_arrays(column.chunks) if column.chunks else pa.array([], pa.string())
-    _, offsets, data = found.buffers()
-    ends = np.frombuffer(offsets or b"\0" * 4, np.int32, len(found) + 1, 4 * found.offset)
-    if len(found) == 0 or (np.diff(ends) != 32).any():
-        return np.array(found.to_pylist(), "S32")
-    return np.frombuffer(data, "S32", len(found), ends[0])
+    hashes = pa.concat_arrays(column.chunks) if column.chunks else pa.array([], pa.string())
+    _, offsets, data = hashes.buffers()
+    ends = np.frombuffer(offsets or b"\0" * 4, np.int32, len(hashes) + 1, 4 * hashes.offset)
+    if len(hashes) == 0 or (np.diff(ends) != 32).any():
+        return np.array(hashes.to_pylist(), "S32")
+    return np.frombuffer(data, "S32", len(hashes), ends[0])

@@ -64,16 +64,16 @@ def contact_sheet(results: Results, store: Store) -> Image.Image:
 
 
 def _drawn(lines: dict[str, list[Path | None]], labels: list[str]) -> Image.Image:
-    found = next(path for paths in lines.values() for path in paths if path)
-    with Image.open(found) as first:
-        width, height = first.size
+    first = next(path for paths in lines.values() for path in paths if path)
+    with Image.open(first) as picture:
+        width, height = picture.size
     across = max(map(len, lines.values()))
     left, top, font = 130, 24 if labels else 4, ImageFont.load_default(size=15)
     size = (left + across * (width + 4), top + len(lines) * (height + 4))
     canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
-    for place, label in enumerate(labels):
-        draw.text((left + place * across // len(labels) * (width + 4), 4), label, "black", font)
+    for index, label in enumerate(labels):
+        draw.text((left + index * across // len(labels) * (width + 4), 4), label, "black", font)
     for row, (name, paths) in enumerate(lines.items()):
         y = top + row * (height + 4)
         draw.text((6, y + height // 2 - 8), name, "black", font)

@@ -31,7 +31,7 @@ WINDOW = 1024  # rows that are sorted together, so that models are not swapped n
 class Row:
     """One picture, or batch, to be made.
 
-    number: its place in the file's own order. variant, pair: what it is compared with, and over.
+    number: its index in the file's own order. variant, pair: what it is compared with, and over.
     graph: the workflow that makes it. key: the hash of what determines it.
     """
 
@@ -73,29 +73,29 @@ class Plan:
             return (self.path.parent / where).resolve()
         return Path(__file__).resolve().parent.parent / "output" / "sweeps" / self.path.stem
 
-    def places(self, number: int) -> list[int]:
-        """The place on every axis; the last axis moves fastest."""
-        found = []
+    def indices(self, number: int) -> list[int]:
+        """The index on every axis; the last axis moves fastest."""
+        indices = []
         for each in reversed(self.axes):
-            number, place = divmod(number, len(each))
-            found.append(place)
-        return found[::-1]
+            number, index = divmod(number, len(each))
+            indices.append(index)
+        return indices[::-1]
 
     def variant(self, number: int) -> tuple[str, int]:
         """The variant's name, and the number of what it shares with other variants."""
         names, pair = [], 0
-        for each, place in zip(self.axes, self.places(number), strict=True):
+        for each, index in zip(self.axes, self.indices(number), strict=True):
             if each.compared:
-                names.append(each.label(place))
+                names.append(each.label(index))
             else:
-                pair = pair * len(each) + place
+                pair = pair * len(each) + index
         return ", ".join(names) or "all", pair
 
     def settings(self, number: int) -> Settings:
-        found: Settings = {}
-        for each, place in zip(self.axes, self.places(number), strict=True):
-            found.update(each.settings(place))
-        return found
+        settings: Settings = {}
+        for each, index in zip(self.axes, self.indices(number), strict=True):
+            settings.update(each.settings(index))
+        return settings
 
     def varied(self) -> Iterator[tuple[str, Sequence]]:
         """Every input that varies, with its values."""
@@ -116,11 +116,11 @@ class Plan:
 
     def named(self, settings: Settings) -> Settings:
         """The settings with titles in place of ids, for people."""
-        found = {}
+        titled = {}
         for address, value in settings.items():
             name, dot, key = address.rpartition(".")
-            found[title(self.base, name or address) + (dot and f".{key}")] = value
-        return found
+            titled[title(self.base, name or address) + (dot and f".{key}")] = value
+        return titled
 
     def row(self, number: int) -> Row:
         settings = self.settings(number)
@@ -133,10 +133,10 @@ class Plan:
         """The first row of each variant."""
         seen = set()
         compared = [len(each) if each.compared else 1 for each in self.axes]
-        for places in itertools.product(*map(range, compared)):
+        for indices in itertools.product(*map(range, compared)):
             number = 0
-            for each, place in zip(self.axes, places, strict=True):
-                number = number * len(each) + place
+            for each, index in zip(self.axes, indices, strict=True):
+                number = number * len(each) + index
             row = self.row(number)
             if row.variant not in seen:
                 seen.add(row.variant)
@@ -158,9 +158,9 @@ class Plan:
     def rows(self) -> Iterator[Row]:
         """Every row in the seed's order; in windows of it, rows with the same models in turn."""
         order, window = Shuffle(len(self), self.given.get("seed", 0)), []
-        for place in range(len(self)):
-            window.append(self.row(order[place]))
-            if len(window) == WINDOW or place == len(self) - 1:
+        for index in range(len(self)):
+            window.append(self.row(order[index]))
+            if len(window) == WINDOW or index == len(self) - 1:
                 if self.files:
                     window.sort(key=lambda row: self.models(row.graph))
                 yield from window
@@ -181,12 +181,13 @@ def read(path: Path) -> Plan:
     graph = added(graph, held_out)
     graph = changed(graph, _resolved(given.get("set") or {}, graph, "set"))
     varied = given.get("vary") or []
+    entries = varied if isinstance(varied, list) else [varied]
     compared = given.get("compare") or []
     axes: list[Axis | Variants] = []
-    for entry in varied if isinstance(varied, list) else [varied]:
-        made = axis(entry, path.parent, seed, compared)
-        axes.append(Axis(_resolved(made.columns, graph, "vary"), made.compared))
-    known("compare", compared, [name for entry in varied for name in entry])
+    for entry in entries:
+        unresolved = axis(entry, path.parent, seed, compared)
+        axes.append(Axis(_resolved(unresolved.columns, graph, "vary"), unresolved.compared))
+    known("compare", compared, [name for entry in entries for name in entry])
     groups = given.get("variants")
     if groups:
         if not isinstance(groups, dict):

@@ -23,12 +23,12 @@ def write(plan: Plan, store: Store) -> list[Path]:
     results = gather(plan, store)
     if not results.records and not results.failed:
         raise Failure("Nothing is done yet: there is nothing to report.")
-    made = {store.folder / "report.html": page(results, store)}
+    texts = {store.folder / "report.html": page(results, store)}
     if results.records:
-        made[_beside(plan, store, "table", "table.md")] = markdown(results)
-    for path, text in made.items():
+        texts[_beside(plan, store, "table", "table.md")] = markdown(results)
+    for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
-    paths = list(made)
+    paths = list(texts)
     if plan.given.get("sheet") and results.records:
         paths.append(_beside(plan, store, "sheet", "sheet.jpg"))
         contact_sheet(results, store).save(paths[-1], quality=90)
@@ -60,25 +60,25 @@ def page(results: Results, store: Store) -> str:
 
 
 def _colours(count: int) -> list[str]:
-    return [COLOURS[place % len(COLOURS)] for place in range(count)]
+    return [COLOURS[index % len(COLOURS)] for index in range(count)]
 
 
 def summary(results: Results) -> dict[str, str]:
     records = results.records
     done = len(records) + len(results.failed)
-    found = {"rows done": f"{done} of {len(results.plan)}", "failed": f"{len(results.failed)}"}
+    facts = {"rows done": f"{done} of {len(results.plan)}", "failed": f"{len(results.failed)}"}
     if len(results.plan) > MANY:
-        found["told by a sample of"] = f"{MANY}"
+        facts["told by a sample of"] = f"{MANY}"
     if records:
         seconds = [record["seconds"] for record in records if record["seconds"] is not None]
         peaks = [record["peak_memory"] for record in records if record["peak_memory"]]
-        found["pictures"] = f"{sum(record['made'] or 0 for record in records)}"
+        facts["pictures"] = f"{sum(record['made'] or 0 for record in records)}"
         if seconds:
-            found["seconds a row"] = f"{median(seconds):.1f}"
-            found["hours of work"] = f"{sum(seconds) / 3600:.2f}"
+            facts["seconds a row"] = f"{median(seconds):.1f}"
+            facts["hours of work"] = f"{sum(seconds) / 3600:.2f}"
         if peaks:
-            found["most memory"] = f"{max(peaks) / 2**30:.2f} GB"
-    return found
+            facts["most memory"] = f"{max(peaks) / 2**30:.2f} GB"
+    return facts
 
 
 def comparison(results: Results, shown: dict[str, dict[int, dict]]) -> list[dict]:
@@ -123,7 +123,7 @@ def curves(shown: dict[str, dict[int, dict]]) -> list[dict]:
     names = dict.fromkeys(
         name for rows in shown.values() for record in rows.values() for name in record["curves"]
     )
-    found = []
+    charts = []
     for name in names:
         if name in ("evaluations", "score") or name.startswith("term "):
             continue
@@ -131,21 +131,21 @@ def curves(shown: dict[str, dict[int, dict]]) -> list[dict]:
                  for v, rows in shown.items()}  # fmt: skip
         if any(len(line) > 1 for line in lines.values()):
             lines = {variant: line or [(0.0, 0.0)] for variant, line in lines.items()}
-            found.append({"name": name, "svg": chart(lines, name)})
-    return found
+            charts.append({"name": name, "svg": chart(lines, name)})
+    return charts
 
 
 def sheets(shown: dict[str, dict[int, dict]], pictures: Pictures) -> list[dict]:
     """The same pairs of every variant, and how they started."""
     pairs = sorted({pair for rows in shown.values() for pair in rows})[:ON_A_SHEET]
-    found = []
-    for place, (variant, rows) in enumerate(list(shown.items())[:SHEETS]):
-        if place == 0 and any(pictures.path(rows[p], "start") for p in pairs if p in rows):
+    lines = []
+    for index, (variant, rows) in enumerate(list(shown.items())[:SHEETS]):
+        if index == 0 and any(pictures.path(rows[p], "start") for p in pairs if p in rows):
             tiles = [_tile(rows[p], "start", pictures) for p in pairs if p in rows]
-            found.append({"name": "start", "tiles": tiles})
+            lines.append({"name": "start", "tiles": tiles})
         tiles = [_tile(rows[p], "best", pictures) for p in pairs if p in rows]
-        found.append({"name": variant, "tiles": tiles})
-    return [each for each in found if any(tile["data"] for tile in each["tiles"])]
+        lines.append({"name": variant, "tiles": tiles})
+    return [each for each in lines if any(tile["data"] for tile in each["tiles"])]
 
 
 def _tile(record: dict, at: str, pictures: Pictures) -> dict:
@@ -163,14 +163,14 @@ def words(record: dict) -> str:
 def extremes(results: Results, pictures: Pictures) -> list[dict]:
     """The rows that gained least and most reward."""
     gains = [
-        (record["best"]["reward"] - record["start"]["reward"], place, record)
-        for place, record in enumerate(results.records)
+        (record["best"]["reward"] - record["start"]["reward"], index, record)
+        for index, record in enumerate(results.records)
         if None not in (record["best"].get("reward"), record["start"].get("reward"))
     ]
     gains.sort()
     few = min(EXTREMES, len(gains) // 2)
     chosen = (("worst", gains[:few]), ("best", gains[::-1][:few]))
-    found = []
+    groups = []
     for name, rows in chosen:
         told = [
             {
@@ -183,8 +183,8 @@ def extremes(results: Results, pictures: Pictures) -> list[dict]:
             for _, _, record in rows
         ]
         if told:
-            found.append({"name": name, "rows": told})
-    return found
+            groups.append({"name": name, "rows": told})
+    return groups
 
 
 def failures(results: Results) -> list[tuple[str, int, str]]:

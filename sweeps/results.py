@@ -21,22 +21,22 @@ TOLD, SCORES = "dno_history", "dno_scores"  # what the pack's nodes leave in Com
 
 def ends(plan: Plan, types: Types) -> set[str]:
     """The nodes whose results are wanted: the workflow's own, samplers and held-out scorers."""
-    found = {
+    wanted = {
         name
         for name, node in plan.base.items()
         if types.makes_results(node["class_type"]) or HISTORY in types.outputs(node["class_type"])
     }
-    if found <= set(plan.held_out):
+    if wanted <= set(plan.held_out):
         raise Failure(f"{plan.path}: the workflow saves no picture and has no DNO Sampler.")
     for name in plan.held_out:
         kind = plan.base[name]["class_type"]
-        scores = types.makes_results(kind) and "image" in types.inputs(kind)
-        if REWARD not in types.outputs(kind) and not scores:
+        scores_images = types.makes_results(kind) and "image" in types.inputs(kind)
+        if REWARD not in types.outputs(kind) and not scores_images:
             raise Failure(f"held_out: {name}: {kind} is no reward and scores no 'image'.")
         _refuse_climbed(plan, name, types)
     if "sampler" in plan.given:
         node_of(str(plan.given["sampler"]), plan.base, "sampler", whole=True)
-    return found | set(plan.held_out)
+    return wanted | set(plan.held_out)
 
 
 def _refuse_climbed(plan: Plan, name: str, types: Types) -> None:
@@ -59,34 +59,34 @@ def _refuse_climbed(plan: Plan, name: str, types: Types) -> None:
 
 def probed(plan: Plan, graph: Graph, types: Types, key: str) -> Graph:
     """A row's workflow with the nodes that answer; what it saves goes below the folder `key`."""
-    made = {name: {**node, "inputs": dict(node["inputs"])} for name, node in graph.items()}
-    pictures = _pictures(made, types, plan)
+    graph = {name: {**node, "inputs": dict(node["inputs"])} for name, node in graph.items()}
+    pictures = _pictures(graph, types, plan)
     for name in plan.held_out:
-        if name in made:
-            _score(made, name, pictures, types)
-    for node in made.values():
+        if name in graph:
+            _add_scorer(graph, name, pictures, types)
+    for node in graph.values():
         inputs = types.inputs(node["class_type"])
         if types.makes_results(node["class_type"]) and "filename_prefix" in inputs:
             given = node["inputs"].get("filename_prefix", "picture")
             if not is_link(given):
                 node["inputs"]["filename_prefix"] = f"{key}/{given}"
-    return made
+    return graph
 
 
 def _pictures(graph: Graph, types: Types, plan: Plan) -> dict[str, list]:
     """start and best as links: of the sampler's history, or of what the workflow saves first."""
-    found = [
+    histories = [
         [name, types.outputs(node["class_type"]).index(HISTORY)]
         for name, node in graph.items()
         if HISTORY in types.outputs(node["class_type"])
     ]
     if "sampler" in plan.given:
         chosen = node_of(str(plan.given["sampler"]), plan.base, "sampler", whole=True)
-        found = [each for each in found if each[0] == chosen]
-    if len(found) > 1:
-        names = [title(graph, each[0]) for each in found]
+        histories = [each for each in histories if each[0] == chosen]
+    if len(histories) > 1:
+        names = [title(graph, each[0]) for each in histories]
         raise Failure(f"Write 'sampler: ...' for the one to follow{nearest('', names)}")
-    if not found:
+    if not histories:
         saved = [
             node["inputs"]["images"]
             for node in graph.values()
@@ -94,7 +94,7 @@ def _pictures(graph: Graph, types: Types, plan: Plan) -> dict[str, list]:
         ]
         return {"best": saved[0]} if saved else {}
     data = f"{OWN}history"
-    graph[data] = {"class_type": "DNOHistoryData", "inputs": {"history": found[0]}}
+    graph[data] = {"class_type": "DNOHistoryData", "inputs": {"history": histories[0]}}
     taken = {"start": [data, 1], "best": [data, 2]}
     for at, link in taken.items():
         save = {"images": link, "filename_prefix": at}
@@ -102,7 +102,7 @@ def _pictures(graph: Graph, types: Types, plan: Plan) -> dict[str, list]:
     return taken
 
 
-def _score(graph: Graph, name: str, pictures: dict[str, list], types: Types) -> None:
+def _add_scorer(graph: Graph, name: str, pictures: dict[str, list], types: Types) -> None:
     """Ask a reward, or a node that scores pictures itself, for the scores of start and best."""
     scorer = graph[name]
     is_reward = REWARD in types.outputs(scorer["class_type"])

@@ -208,16 +208,16 @@ def recorded(journal: Path) -> tuple[dict[str, dict], dict[str, int], int]:
     done, begun, size = {}, {}, 0
     for line in journal.read_bytes().splitlines(keepends=True):
         try:
-            found = json.loads(line) if line.endswith(b"\n") else None
+            entry = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
-            found = None
-        if found is None:
+            entry = None
+        if entry is None:
             break
         size += len(line)
-        if "begun" in found:
-            begun[found["begun"]] = begun.get(found["begun"], 0) + 1
+        if "begun" in entry:
+            begun[entry["begun"]] = begun.get(entry["begun"], 0) + 1
         else:
-            done[found["key"]] = found
+            done[entry["key"]] = entry
     return done, begun, size
 
 

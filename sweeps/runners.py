@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from .comfy import FULL, Comfy, FullError, Place, interrupt
+from .comfy import FULL, Comfy, FullError, Installation, interrupt
 from .keys import Keys
 from .plan import Plan, Row
 from .rows import Batch, Store
@@ -33,13 +33,12 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """Rows that are to be made, in the plan's order. duplicate: told of rows that others make."""
+    """Rows that are to be made, in the plan's order."""
 
     plan: Plan
     store: Store
     taken: Keys
     limit: int | None = None
-    duplicate: Callable[[int], None] = lambda count: None
 
     def rows(self) -> Iterator[Row]:
         """Rows that nobody made or was given yet, looked up some at a time."""
@@ -55,9 +54,7 @@ class Work:
 
     def _fresh(self, rows: list[Row], left: int | None) -> list[Row]:
         new = self.taken.new([row.key for row in rows])
-        fresh = [row for row, fine in zip(rows, new, strict=True) if fine]
-        self.duplicate(len(rows) - len(fresh))
-        return fresh[:left]
+        return [row for row, fine in zip(rows, new, strict=True) if fine][:left]
 
     def batches(self, size: int) -> Iterator[list[Row]]:
         batch = []
@@ -75,10 +72,10 @@ def here(work: Work, run: int, job: Job, told: Told) -> None:
     for number, rows in enumerate(work.batches(BATCH)):
         with work.store.batch(run, number) as batch, _full():
             for row in rows:
-                told([_made(job, work.plan, row, batch, run)])
+                told([_run_row(job, work.plan, row, batch, run)])
 
 
-def _made(job: Job, plan: Plan, row: Row, batch: Batch, run: int) -> dict:
+def _run_row(job: Job, plan: Plan, row: Row, batch: Batch, run: int) -> dict:
     """Make one row and put it in its batch."""
     deaths = batch.begin(row.key)
     if deaths < DEATHS:
@@ -120,21 +117,23 @@ def stopping() -> Iterator[None]:
 class Worker:
     """One of Ray's workers: ComfyUI, kept from row to row, on a GPU of its own."""
 
-    def __init__(self, plan: Plan, place: Place, folder: str, run: int, make: Callable = Comfy):
+    def __init__(
+        self, plan: Plan, installation: Installation, folder: str, run: int, make: Callable = Comfy
+    ):
         self.plan, self.store, self.run = plan, Store(Path(folder)), run
-        self.job = make(place, Path(folder), f"worker-{os.getpid()}")
+        self.job = make(installation, Path(folder), f"worker-{os.getpid()}")
 
     def __call__(self, items: dict) -> dict:
         """A batch's number and rows -> what was done, a JSON line for each row."""
-        (number,), (listed,) = items["batch"], items["rows"]
+        (batch_number,), (listed,) = items["batch"], items["rows"]
         lines = []
         try:
-            with self.store.batch(self.run, int(number), marks=True) as batch, _full():
-                for place, key in json.loads(str(listed)):
+            with self.store.batch(self.run, int(batch_number), marks=True) as batch, _full():
+                for number, key in json.loads(str(listed)):
                     record = batch.done.get(key)
                     if record is None:
-                        row = self.plan.row(place)
-                        record = _made(self.job, self.plan, row, batch, self.run)
+                        row = self.plan.row(number)
+                        record = _run_row(self.job, self.plan, row, batch, self.run)
                     kept = ("key", "error", "seconds", "engine_seconds", "made", "worker")
                     lines.append({name: record.get(name) for name in kept})
         except Failure as error:
@@ -142,7 +141,9 @@ class Worker:
         return {"done": [json.dumps(lines)]}
 
 
-def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Comfy) -> None:
+def on_ray(
+    work: Work, run: int, installation: Installation, workers: int, told: Told, make=Comfy
+) -> None:
     """Batches over Ray Data, an actor for each worker. The batches that a dead one left are done by
     others from where it stopped."""
     import ray
@@ -157,14 +158,14 @@ def on_ray(work: Work, run: int, place: Place, workers: int, told: Told, make=Co
     gpus = ray.cluster_resources().get("GPU", 0)
     data = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         Worker,
-        fn_constructor_args=(work.plan, place, str(work.store.folder), run, make),
+        fn_constructor_args=(work.plan, installation, str(work.store.folder), run, make),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
     )
-    for found in data.iter_rows():
-        lines = json.loads(found["done"])
+    for answer in data.iter_rows():
+        lines = json.loads(answer["done"])
         stops = [line["stop"] for line in lines if "stop" in line]
         told([line for line in lines if "stop" not in line])
         if stops:
@@ -201,7 +202,7 @@ def cluster(address: str, root: Path) -> Iterator[int]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     try:
-        found = ray.cluster_resources()
-        yield int(found.get("GPU", 0) or found.get("CPU", 1))
+        resources = ray.cluster_resources()
+        yield int(resources.get("GPU", 0) or resources.get("CPU", 1))
     finally:
         ray.shutdown()

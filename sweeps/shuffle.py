@@ -1,4 +1,4 @@
-"""A shuffled order of any length that takes no memory: every place is computed by itself."""
+"""A shuffled order of any length that takes no memory: every index is computed by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ MASK = 2**64 - 1
 
 
 class Shuffle:
-    """order[place] for place in range(length), each number once.
+    """order[index] for index in range(length), each number once.
 
     A Feistel network on the smallest even number of bits that holds the length (Luby and Rackoff,
     1988); numbers beyond the length are sent through it again until they are within it.
@@ -23,13 +23,13 @@ class Shuffle:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, place: int) -> int:
-        if not 0 <= place < self.length:
-            raise IndexError(place)
+    def __getitem__(self, index: int) -> int:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
         while True:
-            place = self._once(place)
-            if place < self.length:
-                return place
+            index = self._once(index)
+            if index < self.length:
+                return index
 
     def _once(self, number: int) -> int:
         left, right = number >> self._half, number & self._low

@@ -122,13 +122,13 @@ class Results:
 def gather(plan: Plan, store: Store) -> Results:
     """Every row of the plan that is done, with its settings, by variant and pair."""
     table = store.read(COLUMNS)
-    place = {key: at for at, key in enumerate(table["key"].to_pylist())}
+    row_of = {key: index for index, key in enumerate(table["key"].to_pylist())}
     results = Results(plan, {row.variant: {} for row in plan.samples()})
     rows = map(plan.row, range(len(plan)))
     for row in rows if len(plan) <= MANY else islice(plan.rows(), MANY):
-        if row.key not in place:
+        if row.key not in row_of:
             continue
-        record = table.slice(place[row.key], 1).to_pylist()[0]
+        record = table.slice(row_of[row.key], 1).to_pylist()[0]
         record = {"curves": {}, "pictures": [], **record, "variant": row.variant, "pair": row.pair}
         record["settings"] = plan.named(row.settings)
         for name in ("start", "best", "curves"):

@@ -24,7 +24,7 @@ class Nested:
     def __init__(self, value: object):
         self._tensors: list[Tensor] = []
         self._containers: list[dict | list] = []
-        self._places: dict[int, int] = {}
+        self._indices: dict[int, int] = {}
         self._shells: list[tuple[dict | list, dict]] = []
         self._build = self._flatten(value)
 
@@ -37,27 +37,27 @@ class Nested:
     def build(self, tensors: Sequence[Tensor | None]) -> tuple[Any, Built]:
         """The value with other tensors, in containers of its own."""
         built = Built()
-        return self._build(tensors, built.made), built
+        return self._build(tensors, built.containers), built
 
     def _flatten(self, value: object) -> Build:
         if isinstance(value, Tensor):
-            place = len(self._tensors)
+            index = len(self._tensors)
             self._tensors.append(value)
-            return lambda tensors, made: tensors[place]
+            return lambda tensors, containers: tensors[index]
         if isinstance(value, dict | list):
             return self._container(value)
         if isinstance(value, tuple):
             parts = [self._flatten(part) for part in value]
             kind = getattr(type(value), "_make", type(value))  # a named tuple takes them one by one
-            return lambda tensors, made: kind([part(tensors, made) for part in parts])
+            return lambda tensors, containers: kind([part(tensors, containers) for part in parts])
         if _is_record(value):
             return self._record(value)
-        return lambda tensors, made: value
+        return lambda tensors, containers: value
 
     def _container(self, value: dict | list) -> Build:
-        place = self._places.get(id(value))
-        if place is None:
-            place = self._places[id(value)] = len(self._shells)
+        index = self._indices.get(id(value))
+        if index is None:
+            index = self._indices[id(value)] = len(self._shells)
             shell: Any = copy.copy(value)
             parts: dict[Any, Build] = {}
             self._containers.append(value)
@@ -66,15 +66,15 @@ class Nested:
                 shell[key] = None
                 parts[key] = self._flatten(item)
 
-        def build(tensors: Sequence[Tensor | None], made: dict) -> dict | list:
-            if place not in made:
-                shell, parts = self._shells[place]
+        def build(tensors: Sequence[Tensor | None], containers: dict) -> dict | list:
+            if index not in containers:
+                shell, parts = self._shells[index]
                 container: Any = copy.copy(shell)
                 held: dict[Any, object] = {}
-                made[place] = container, held
+                containers[index] = container, held
                 for key, part in parts.items():
-                    held[key] = container[key] = part(tensors, made)
-            return made[place][0]
+                    held[key] = container[key] = part(tensors, containers)
+            return containers[index][0]
 
         return build
 
@@ -84,44 +84,44 @@ class Nested:
             object.__setattr__(shell, name, None)
             parts[name] = self._flatten(item)
 
-        def build(tensors: Sequence[Tensor | None], made: dict) -> object:
+        def build(tensors: Sequence[Tensor | None], containers: dict) -> object:
             record = copy.copy(shell)
             for name, part in parts.items():
-                object.__setattr__(record, name, part(tensors, made))
+                object.__setattr__(record, name, part(tensors, containers))
             return record
 
         return build
 
 
 class Built:
-    """The containers of a built value: place -> itself, and what was put into it."""
+    """The containers of a built value: index -> itself, and what was put into it."""
 
     def __init__(self) -> None:
-        self.made: dict[int, tuple[dict | list, dict]] = {}
+        self.containers: dict[int, tuple[dict | list, dict]] = {}
 
     def changes(self) -> list[Change]:
-        """What a call did to them since: place, new items (a list: all), keys taken out."""
-        found: list[Change] = []
-        for place, (container, held) in sorted(self.made.items(), key=lambda item: item[0]):
+        """What a call did to them since: index, new items (a list: all), keys taken out."""
+        changes: list[Change] = []
+        for index, (container, held) in sorted(self.containers.items(), key=lambda item: item[0]):
             now = dict(_items(container))
             new = {key: item for key, item in now.items() if item is not held.get(key, _GONE)}
             gone = tuple(key for key in held if key not in now)
             if isinstance(container, list) and (new or gone):
-                found.append((place, list(container), ()))
+                changes.append((index, list(container), ()))
             elif new or gone:
-                found.append((place, new, gone))
-        return found
+                changes.append((index, new, gone))
+        return changes
 
 
 def write(containers: Sequence[Any], changes: Iterable[Change]) -> None:
     """Make the same changes to other containers, in place."""
-    for place, new, gone in changes:
+    for index, new, gone in changes:
         if isinstance(new, list):
-            containers[place][:] = new
+            containers[index][:] = new
             continue
-        containers[place].update(new)
+        containers[index].update(new)
         for key in gone:
-            containers[place].pop(key, None)
+            containers[index].pop(key, None)
 
 
 def _items(container: dict | list) -> Iterable[tuple]:

@@ -31,15 +31,16 @@ def gaps(
     """The largest difference to the outputs of a fingerprint, relative to their size, if any can be
     told, and what rounding explains of it in `precision`, by default the outputs' own.
     """
-    found = [
+    differences = [
         (_of(output) - before).abs().max() / before[-1].clamp(min=1e-30)
         for output, before in zip(outputs, first, strict=True)
         if before is not None and output is not None and _counts(output)
     ]
-    if not found:
+    if not differences:
         return []
     dtype = precision or next(output.dtype for output in outputs if output is not None)
-    return [(torch.stack([gap.to(found[0]) for gap in found]).max(), rounding(dtype))]
+    largest = torch.stack([each.to(differences[0]) for each in differences]).max()
+    return [(largest, rounding(dtype))]
 
 
 def _counts(output: Tensor) -> bool:
@@ -50,6 +51,6 @@ def _counts(output: Tensor) -> bool:
 def _of(output: Tensor) -> Tensor:
     exact = output.dtype if output.dtype == torch.float64 else torch.float32
     size, output = output.numel(), output.detach()
-    places = torch.arange(0, size, max(1, size // _SAMPLES), device=output.device)
+    indices = torch.arange(0, size, max(1, size // _SAMPLES), device=output.device)
     norm = torch.linalg.vector_norm(output, dtype=exact) / size**0.5
-    return torch.cat([output.take(places).to(exact), norm.reshape(1)])
+    return torch.cat([output.take(indices).to(exact), norm.reshape(1)])

@@ -78,7 +78,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
 
     resident: storage addresses of weights, which cost nothing to save.
     """
-    found, alive = Profile([], []), []
+    result, alive = Profile([], []), []
     stack: list = []
 
     def pack(tensor: Tensor) -> None:
@@ -86,7 +86,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
             storage = tensor.untyped_storage()
             alive.append(storage)  # so that no other takes its place
             inner = stack[-1] if stack else None
-            found.saves.append((inner, storage._cdata, storage.nbytes()))
+            result.saves.append((inner, storage._cdata, storage.nbytes()))
             while inner is not None:
                 inner.saved[storage._cdata] = storage.nbytes()
                 inner = inner.above
@@ -98,7 +98,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
         alive.extend(storages)
         inputs = {storage._cdata: storage.nbytes() for storage in storages}
         stack.append(_Call(module, inputs, stack[-1] if stack else None))
-        found.calls.append(stack[-1])
+        result.calls.append(stack[-1])
 
     def leave(module: nn.Module, arguments: tuple, output: object) -> None:
         stack.pop()
@@ -106,7 +106,7 @@ def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[i
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda nothing: nothing)
     with _watched(network, enter, leave), torch.enable_grad(), hooks:
         run()
-    return found
+    return result
 
 
 @contextmanager
@@ -135,11 +135,11 @@ class Live(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         before = {id(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
+        output = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(output):
             if isinstance(tensor, Tensor) and id(tensor) not in before:
                 self._count(tensor)
-        return made
+        return output
 
     def _count(self, tensor: Tensor) -> None:
         if not address(tensor):

@@ -79,9 +79,7 @@ class Recomputer:
     def restart(self) -> None:
         """A new sampling begins: tell how far the last one's recomputed outputs were off."""
         gaps, self._gaps = self._gaps, []
-        beyond = [
-            off for off, bound in ((float(found), bound) for found, bound in gaps) if off > bound
-        ]
+        beyond = [off for off, bound in ((float(gap), bound) for gap, bound in gaps) if off > bound]
         if beyond and self.differs:
             self.differs(max(beyond))
 
@@ -168,11 +166,11 @@ class Recomputer:
 
     def _given(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """What the call is given: copies where it may write to what is kept."""
-        return [t.clone() if self._copied(place) else t for place, t in enumerate(tensors)]
+        return [t.clone() if self._copied(index) else t for index, t in enumerate(tensors)]
 
-    def _copied(self, place: int) -> bool:
+    def _copied(self, index: int) -> bool:
         """A whole call's inputs are few: they are copied each time, whatever was seen before."""
-        return not self.complete or self._written is None or place in self._written
+        return not self.complete or self._written is None or index in self._written
 
     def pull(
         self, run: _Run, tensors: Sequence[Tensor], wanted: Sequence[bool], gradients
@@ -182,10 +180,10 @@ class Recomputer:
         if not run.alone:
             return self._cured(run, run.call, run.print, tensors, wanted, gradients)
         total: list[Tensor | None] = [None] * len(tensors)
-        for place, gradient in enumerate(gradients):
+        for index, gradient in enumerate(gradients):
             if gradient is not None:
-                prints = run.print and run.print[place : place + 1]
-                one = (run, run.alone[place], prints, tensors, wanted, (gradient,))
+                prints = run.print and run.print[index : index + 1]
+                one = (run, run.alone[index], prints, tensors, wanted, (gradient,))
                 total = [sum_of(*pair) for pair in zip(total, self._cured(*one), strict=True)]
         return total
 
@@ -193,10 +191,10 @@ class Recomputer:
         while True:
             try:
                 with run.again(), self.graph(watched=self.bytes_per_call is None) as ledger:
-                    found = self._pull(call, prints, *pulled)
+                    gradients = self._pull(call, prints, *pulled)
                 if self.bytes_per_call is None:
                     self.learn_from(ledger)
-                return found
+                return gradients
             except RuntimeError as error:
                 self._learn(error)
 
@@ -229,10 +227,10 @@ class Recomputer:
                 raise GradientCutError(
                     "The model cannot be differentiated: its output has lost the gradient."
                 )
-            found = gradients_of(
+            leaf_gradients = gradients_of(
                 outputs, [leaf for leaf in leaves if leaf.requires_grad], gradients
             )
-        return [next(found) if leaf.requires_grad else None for leaf in leaves]
+        return [next(leaf_gradients) if leaf.requires_grad else None for leaf in leaves]
 
 
 class _Recompute(torch.autograd.Function):

@@ -98,13 +98,13 @@ class Ledger:
         self._counted.update(address(tensor) for tensor in tensors)
 
     def pack(self, tensor: Tensor) -> _Saved | Callable[[], Tensor]:
-        found = self._again(tensor) if self._again else None
-        if found is not None:
-            return found
-        saved, place = _Saved(tensor), address(tensor)
+        fetch = self._again(tensor) if self._again else None
+        if fetch is not None:
+            return fetch
+        saved, pointer = _Saved(tensor), address(tensor)
         self._watched[storage(tensor)].add(saved)
-        if place not in self._counted:
-            self._counted.add(place)
+        if pointer not in self._counted:
+            self._counted.add(pointer)
             size = tensor.untyped_storage().nbytes()
             self.bytes, self.largest = self.bytes + size, max(self.largest, size)
         return saved

@@ -55,16 +55,16 @@ class _Turns:
 
     @torch.no_grad()
     def __call__(self, gradients: Gradients, objective: Tensor) -> None:
-        settings, found = self._settings, objective.detach().float().cpu()
+        settings, objective = self._settings, objective.detach().float().cpu()
         if self._best is None:
-            better = torch.ones(len(found), dtype=torch.bool)
-            self._best = found.clone()
-            self._angle = torch.full((len(found),), math.radians(settings.angle))
+            better = torch.ones(len(objective), dtype=torch.bool)
+            self._best = objective.clone()
+            self._angle = torch.full((len(objective),), math.radians(settings.angle))
         else:
-            better = found > self._best
+            better = objective > self._best
             larger = (self._angle * settings.grow).clamp(max=math.radians(settings.largest))
             self._angle = torch.where(better, larger, self._angle / 2)
-            self._best = torch.where(better, found, self._best)
+            self._best = torch.where(better, objective, self._best)
         if better.any():
             self._take(self._whiten(gradients()), better)
         for leaf, noise, direction in zip(self._leaves, self._noise, self._directions, strict=True):

@@ -30,9 +30,9 @@ class Spectral(Optimizer):
 
         def pulled(gradients: Sequence[Tensor]) -> list[Tensor]:
             with torch.enable_grad():
-                made = back()
-                pulls = [g.to(z) for g, z in zip(gradients, made, strict=True)]
-                return list(torch.autograd.grad(made, coefficients, pulls))
+                noise = back()
+                pulls = [g.to(z) for g, z in zip(gradients, noise, strict=True)]
+                return list(torch.autograd.grad(noise, coefficients, pulls))
 
         def step(gradients: Gradients, objective: Tensor) -> None:
             inner(lambda: pulled(gradients()), objective)

@@ -25,7 +25,7 @@ class Preset:
     method:    what is done.
     scope:     which part of the noise moves.
     penalties: regularizers that belong to it.
-    carried:   which evaluations of the network carry the gradient: "all", "first" or "last".
+    carried:   which evaluations of the network carry the gradient: "all", "first" or "last N".
     sampling:  the sampling that its paper used, in words.
     """
 

@@ -65,12 +65,12 @@ def note(values: Mapping) -> None:
     if known is None:
         return
     extra, workflow = known
-    place = f"#{context.list_index}" if context.list_index else ""  # of a list that it runs over
+    suffix = f"#{context.list_index}" if context.list_index else ""  # of a list that it runs over
     kind = {"class_type": workflow.get(context.node_id, {}).get("class_type")}
-    held = _write(extra, f"{context.node_id}{place}", {**kind, **values})
+    held = _write(extra, f"{context.node_id}{suffix}", {**kind, **values})
     if context.node_id in workflow:
         signature = _signature(workflow, context.node_id)
-        _notes.setdefault(signature, {})[place] = held
+        _notes.setdefault(signature, {})[suffix] = held
         _notes.move_to_end(signature)
         while len(_notes) > _MOST:
             _notes.popitem(last=False)
@@ -92,8 +92,8 @@ def _open(posted: dict) -> dict:
     page = Page(given, workflow)
     known: dict[str, str] = {}
     for node in workflow:
-        for place, held in _notes.get(_signature(workflow, node, known), {}).items():
-            _write(page, f"{node}{place}", held)
+        for suffix, held in _notes.get(_signature(workflow, node, known), {}).items():
+            _write(page, f"{node}{suffix}", held)
     prompt_id = posted.get("prompt_id") or str(uuid.uuid4())  # as the server would make one
     _pages[str(prompt_id)] = page
     return {**posted, "extra_data": {**data, "extra_pnginfo": page}, "prompt_id": prompt_id}
@@ -129,7 +129,7 @@ def version() -> str:
     """Of this pack."""
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     try:
-        found = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else "unknown"
+        match = None
+    return match[1] if match else "unknown"

@@ -75,7 +75,7 @@ class AestheticHead(Architecture):
         assert isinstance(first, nn.Linear)
         return first.in_features
 
-    def score(self, embed: Tensor) -> Tensor:
+    def reward(self, embed: Tensor) -> Tensor:
         """(B,D) of unit length -> (B,), fp32."""
         return dense(self.head, embed)[:, 0]
 

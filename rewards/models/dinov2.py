@@ -19,7 +19,7 @@ from .running import encode, recompute
 from .vision import VisionEncoder, collecting
 
 _PATCHES = "embeddings.patch_embeddings.projection.weight"
-_PLACES = "embeddings.position_embeddings"
+_POSITIONS = "embeddings.position_embeddings"
 _REGISTERS = "embeddings.register_tokens"
 _GATED = "encoder.layer.0.mlp.weights_in.weight"
 
@@ -39,7 +39,7 @@ class DINOv2(VisionEncoder, Architecture):
     @classmethod
     def matches(cls, shapes: Shapes) -> bool:
         """Whether these are its weights."""
-        return {_PATCHES, _PLACES, "encoder.layer.0.layer_scale1.lambda1"} <= shapes.keys()
+        return {_PATCHES, _POSITIONS, "encoder.layer.0.layer_scale1.lambda1"} <= shapes.keys()
 
     @classmethod
     def build(cls, state: Mapping[str, Tensor], config: Mapping | None = None) -> DINOv2:
@@ -75,7 +75,7 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, int | bool]:
         "num_hidden_layers": layers(state, "encoder.layer."),
         "num_attention_heads": max(width // 64, 1),
         "patch_size": patch,
-        "image_size": round((state[_PLACES].shape[1] - 1) ** 0.5) * patch,
+        "image_size": round((state[_POSITIONS].shape[1] - 1) ** 0.5) * patch,
         "use_swiglu_ffn": _GATED in state,
         "layer_norm_eps": 1e-6,
     }

@@ -46,10 +46,10 @@ def unwritable(path: Path, error: OSError) -> str:
 
 def missing_link(path: Path) -> str:
     """`PATH is a link to X, which is not there`, of it or of the first folder above; else empty."""
-    for place in (path, *path.parents):
+    for link in (path, *path.parents):
         try:
-            if place.is_symlink() and not place.exists():
-                return f"{place} is a link to {place.readlink()}, which is not there"
+            if link.is_symlink() and not link.exists():
+                return f"{link} is a link to {link.readlink()}, which is not there"
         except OSError:
             continue
     return ""

@@ -105,12 +105,12 @@ def _read_parts(path: Path) -> Stored:
     return Stored(path, tensors, {name: part.config for name, part in parts.items()})
 
 
-def _flat(found: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(found, Mapping):
-        for name, item in found.items():
+def _flat(content: object, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(content, Mapping):
+        for name, item in content.items():
             yield from _flat(item, f"{prefix}.{name}".lstrip("."))
-    elif isinstance(found, Tensor | float):
-        yield prefix, torch.as_tensor(found)
+    elif isinstance(content, Tensor | float):
+        yield prefix, torch.as_tensor(content)
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -133,13 +133,13 @@ def _parts(folder: Path) -> list[Path]:
 
 def _json(path: Path) -> dict:
     try:
-        found = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without its mark
+        content = json.loads(path.read_bytes())  # in UTF-8, 16 or 32, with or without its mark
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         said = foreign(path, text=True) or "is damaged: download it again"
         raise ValueError(f"{path.name} in {path.parent.name} {said}.")
-    return found
+    return content
 
 
 def _tensors(path: Path, title: str) -> dict[str, Tensor]:
@@ -153,11 +153,11 @@ def _tensors(path: Path, title: str) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             said = f"is damaged or no safetensors file ({_first(error)}): download it again"
             raise ValueError(f"{title} {foreign(path) or said}.") from None
-    found = _unpickle(path, title)
+    content = _unpickle(path, title)
     for name in _NESTED:
-        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
-            found = found[name]
-    tensors = found if isinstance(found, Mapping) else {}
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    tensors = content if isinstance(content, Mapping) else {}
     tensors = {str(name): t for name, t in tensors.items() if isinstance(t, Tensor)}
     if not tensors:
         raise ValueError(f"{title} holds no weights by name: get the published file.")

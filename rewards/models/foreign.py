@@ -145,7 +145,7 @@ def _weights(path: Path, head: bytes) -> str:
         if missing:
             return missing
         return "" if safe else f"is a safetensors file: rename it to {path.stem}.safetensors"
-    pickled = head.startswith(b"PK\x03\x04") or (head[0] == 0x80 and head[1] < 6)
+    pickled = head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and b"" < head[1:2] < b"\x06")
     if safe and pickled:
         return f"is a pickle of torch and no safetensors file: rename it to {path.stem}.pt"
     return ""

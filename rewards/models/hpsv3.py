@@ -1,4 +1,4 @@
-"""HPSv3: a Qwen2-VL that reads picture and prompt, and a head that gives a score."""
+"""HPSv3: a Qwen2-VL that reads picture and prompt, and a head that gives a reward."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ class HPSv3(Architecture):
         return cls(assemble(lambda: _Parts(hf_config, widths), state, cls.title))
 
     def tokenize(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Token numbers of what comes before the picture and after it, up to where it is scored."""
+        """Token numbers of what comes before the picture and after it, up to where it is judged."""
         after = [*self.tokenizer(_AFTER.replace("{}", prompt)).input_ids, _REWARD]
         return torch.tensor(self.tokenizer(_BEFORE).input_ids), torch.tensor(after)
 
-    def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,2): mean and spread of the score, fp32."""
+    def reward(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
+        """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,2): the reward's mean and spread, fp32."""
 
         def compute(features: Tensor) -> Tensor:
             return self._read(features, *tokens)
@@ -116,7 +116,7 @@ class HPSv3(Architecture):
             model.embed_tokens(tokens.to(features.device)).expand(count, -1, -1)
             for tokens in (before, after)
         ]
-        # Places are numbered through, pictures too, as in the original and unlike in Qwen2-VL.
+        # Positions are numbered through, pictures too, as in the original and unlike in Qwen2-VL.
         read = model(inputs_embeds=torch.cat([words[0], features, words[1]], 1), use_cache=False)
         last = read.last_hidden_state[:, -1]
         return self.network.rm_head(last.to(self.network.rm_head[0].weight.dtype))

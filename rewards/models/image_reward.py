@@ -16,10 +16,10 @@ from .preprocess import Preprocess
 from .running import encode, read, recompute
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp.layers."
-_PLACES, _PATCHES = f"{_VISION}pos_embed", f"{_VISION}patch_embed.proj.weight"
+_POSITIONS, _PATCHES = f"{_VISION}pos_embed", f"{_VISION}patch_embed.proj.weight"
 _WORDS = f"{_TEXT}embeddings.word_embeddings.weight"
 _LENGTH = 35  # words and parts of words that are read
-_MEAN, _DEVIATION = 0.16717362830052426, 1.0333394966054072  # of the raw scores in training
+_MEAN, _DEVIATION = 0.16717362830052426, 1.0333394966054072  # of the raw rewards in training
 
 
 class _Parts(nn.Module):
@@ -69,7 +69,7 @@ class ImageRewardModel(Architecture):
         encoded = read(self.tokenizer, [prompt], _LENGTH)
         return encoded.input_ids, encoded.attention_mask
 
-    def score(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
+    def reward(self, image: Tensor, tokens: tuple[Tensor, Tensor]) -> Tensor:
         """(B,3,H,W) in [0,1], what `tokenize` gave -> (B,), fp32."""
 
         def compute(seen: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def _vision_config(state: Mapping[str, Tensor]) -> BlipVisionConfig:
         num_hidden_layers=layers(state, f"{_VISION}blocks."),
         num_attention_heads=max(width // 64, 1),
         patch_size=patch,
-        image_size=round((state[_PLACES].shape[1] - 1) ** 0.5) * patch,
+        image_size=round((state[_POSITIONS].shape[1] - 1) ** 0.5) * patch,
         hidden_act="gelu",
         layer_norm_eps=1e-6,
         attention_dropout=0.0,

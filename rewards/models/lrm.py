@@ -93,7 +93,7 @@ class LRM(Architecture):
         pooled = second.text_embeds.cpu()
         return Words(torch.cat(states, -1).cpu(), pooled, unit(pooled[:1].float()))
 
-    def score(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
+    def reward(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
         """(B,4,h,w) as the UNet knows it -> (B,), fp32: the scaled cosine at that timestep.
 
         The noise of the timestep is the same at every call and for every image.
@@ -110,7 +110,7 @@ class LRM(Architecture):
         return self._scale * (unit(seen) * words.embed.to(seen)).sum(dim=1)
 
     def _see(self, latent: Tensor, words: Words, timestep: int) -> Tensor:
-        """(B,4,h,w) -> (B,D): every stage averaged over places, the last one with guidance."""
+        """(B,4,h,w) -> (B,D): the mean of every stage, of the last one with guidance."""
         unet, count = self.network.unet, len(latent)
         states, pooled = (
             None if part is None else part.to(latent).repeat_interleave(count, dim=0)

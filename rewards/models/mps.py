@@ -76,7 +76,7 @@ class MPSModel(Architecture):
         whole = unit(projection(read.pooler_output[:1]).cpu().float())
         return Prompt(words, likeness / likeness.max() > _UNSEEN, whole)
 
-    def score(self, image: Tensor, prompt: Prompt) -> Tensor:
+    def reward(self, image: Tensor, prompt: Prompt) -> Tensor:
         """(B,3,H,W) in [0,1], a prompt -> (B,), fp32: exp(logit_scale) times a cosine."""
 
         def compute(patches: Tensor) -> Tensor:

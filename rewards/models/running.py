@@ -26,7 +26,7 @@ def encode(network: nn.Module, image: Tensor, compute: Callable[[Tensor], Answer
     """`compute(image)` where the weights are and in their precision; in and out as `image` is.
 
     image: (B,...), and so is the answer, one tensor or several, fp32 at least. Where the weights
-    are fp16, the gradient is scaled on its way: d(score)/d(pixel) is often below fp16's smallest.
+    are fp16, the gradient is scaled on its way: d(reward)/d(pixel) is often below fp16's smallest.
     """
     weight = next(network.parameters())
     precision = torch.promote_types(image.dtype, torch.float32)

@@ -72,15 +72,15 @@ def test_candidates_are_drawn_one_at_a_time():
     alive = []
 
     def draw():
-        for place in range(3):
-            alive.append(place)
-            yield column(float(place))
+        for index in range(3):
+            alive.append(index)
+            yield column(float(index))
 
-    def score(noise):
+    def reward(noise):
         assert alive == list(range(int(noise.initial) + 1))
         return nearness(noise)
 
-    assert best_of(draw(), score).index.tolist() == [1]
+    assert best_of(draw(), reward).index.tolist() == [1]
 
 
 def test_what_goes_wrong_is_told_in_a_sentence():

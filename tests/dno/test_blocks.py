@@ -218,9 +218,9 @@ def test_a_tensor_that_comes_from_behind_is_not_lost():
 def test_what_does_not_repeat_itself_is_told():
     told = []
     block, x = Random(), torch.ones(3, 4, requires_grad=True)
-    for remembered, found in ((None, 1), (remember, 0)):
+    for remembered, count in ((None, 1), (remember, 0)):
         told.clear()
         recomputer = Recomputer(remember=remembered, differs=told.append)
         torch.autograd.grad(recomputer(lambda t: (block(t),), x)[0].sum(), x)
         recomputer.restart()
-        assert len(told) == found
+        assert len(told) == count

@@ -44,8 +44,8 @@ class Quadratic(Reward):
 
     def __call__(self, image):
         assert self.differentiable or not torch.is_grad_enabled()
-        score = -(image - 0.3).square().sum((1, 2, 3))
-        return score.round() * 0 if self.flat else score
+        reward = -(image - 0.3).square().sum((1, 2, 3))
+        return reward.round() * 0 if self.flat else reward
 
 
 def objective(differentiable: bool, flat: bool = False, **others):
@@ -59,8 +59,8 @@ def noise():
 def noise_gradient(gradient, wanted: Objective, step: int = 0):
     """d(reward)/d(noise), (B,36), as the ascent would take it."""
     evaluated = gradient.evaluate(Problem(render, decode, wanted), noise(), step, True)
-    (found,) = evaluated.gradients()
-    return found.flatten(1)
+    (slope,) = evaluated.gradients()
+    return slope.flatten(1)
 
 
 def cosine(samples: int, **options) -> float:
@@ -85,9 +85,9 @@ def test_more_samples_come_closer(method, antithetic):
 @pytest.mark.parametrize("directions", [4, 16, 64])
 def test_the_rate_is_that_of_random_directions(directions):
     """Of n numbers, S Gaussian directions catch cos^2 = S / (n + S + 1) of a gradient."""
-    found = cosine(2 * directions, method="zeroth order")
+    similarity = cosine(2 * directions, method="zeroth order")
     expected = (directions / (36 + directions + 1)) ** 0.5
-    assert found == pytest.approx(expected, abs=0.08)
+    assert similarity == pytest.approx(expected, abs=0.08)
 
 
 @pytest.mark.parametrize("scale", ["calibrated", "none"])
@@ -131,8 +131,8 @@ def test_directions_drawn_again_give_what_all_at_once_would(scale):
     blind = Objective({"quadratic": Weighted(1.0, reward)})
     point = Point(Problem(render, decode, blind), noise(), 5)
     with torch.no_grad():
-        found = estimated._image_gradient(point, blind, image, reward(image))
-    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+        estimate = estimated._image_gradient(point, blind, image, reward(image))
+    torch.testing.assert_close(estimate, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["hybrid-1", "zeroth order"])

@@ -110,12 +110,12 @@ def test_target_waits_for_every_image_and_takes_their_best():
 
 def test_patience_counts_from_the_last_image_that_improved():
     rule, history = Patience(2), history_of([0.5, 0.5])
-    for step, scores, stops in [
+    for step, objectives, stops in [
         (1, [0.4, 0.6], False),
         (2, [0.4, 0.5], False),
         (3, [0.4, 0.5], True),
     ]:
-        history.add(iterate(step, scores), step + 1.0)
+        history.add(iterate(step, objectives), step + 1.0)
         assert bool(rule(history)) is stops
     assert rule(history) == "no better for 2 iterations"
     history.add(iterate(4, [0.9, 0.5]), 5.0)

@@ -62,17 +62,17 @@ def norms(tensor):
 
 def path(preset, **options):
     """The initial noise of the first iterates."""
-    found = []
+    noises = []
     iterates = preset.method.iterates(task(preset, **options))
     for _, iterate in zip(range(STEPS), iterates, strict=False):
-        found.append(iterate.noise.initial.detach().clone())
+        noises.append(iterate.noise.initial.detach().clone())
     iterates.close()
-    return found
+    return noises
 
 
-def assert_same(found, expected, tolerance=1e-4):
-    assert len(found) == len(expected) == STEPS
-    for mine, theirs in zip(found, expected, strict=True):
+def assert_same(ours, expected, tolerance=1e-4):
+    assert len(ours) == len(expected) == STEPS
+    for mine, theirs in zip(ours, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=tolerance, atol=tolerance)
 
 
@@ -113,21 +113,21 @@ def test_every_file_of_the_folder_is_a_preset():
 
 def test_dno_paper():
     """Adam 0.01 on reward + gamma log p, the gradient of each image clipped to norm 1."""
-    found = path(PRESETS["DNO paper"], strength=0.05)
-    score = Probability(form="paper")
+    noises = path(PRESETS["DNO paper"], strength=0.05)
+    probability = Probability(form="paper")
     z, adam, expected = normal(2, *SHAPE), AdamByHand(0.01), []
     clipped = 0
     for _ in range(STEPS):
         expected.append(z.clone())
         live = Noise(z)
-        value = score(live)
+        value = probability(live)
         g = bowl_gradient(z, 0.05)
         if value.requires_grad:
             g = g + torch.autograd.grad(value.sum(), live.initial)[0]
         clipped += int((norms(g) > 1).sum())
         z = adam(z, g / norms(g).clamp(min=1))
     assert clipped
-    assert_same(found, expected)
+    assert_same(noises, expected)
 
 
 def test_dno_paper_without_gradient():
@@ -138,7 +138,7 @@ def test_dno_paper_without_gradient():
 
 def test_reno():
     """v <- 0.9 v + g, z <- z + 5 (g + 0.9 v), g clipped to 0.1; Norm (n-1) log|z| - |z|^2/2."""
-    found = path(PRESETS["ReNO"], strength=0.01)
+    noises = path(PRESETS["ReNO"], strength=0.01)
     z, v, expected = normal(2, *SHAPE), 0.0, []
     for _ in range(STEPS):
         expected.append(z.clone())
@@ -146,12 +146,12 @@ def test_reno():
         g = g * (0.1 / norms(g)).clamp(max=1)
         v = 0.9 * v + g
         z = z + 5.0 * (g + 0.9 * v)
-    assert_same(found, expected)
+    assert_same(noises, expected)
 
 
 def test_d_flow():
     """The points at which torch's L-BFGS with its line search asks, image by image."""
-    found = path(PRESETS["D-Flow"])
+    noises = path(PRESETS["D-Flow"])
     start, asked = normal(2, *SHAPE), [[], []]
     for image in range(2):
         z = start[image].clone().requires_grad_()
@@ -168,12 +168,12 @@ def test_d_flow():
 
         optimizer.step(closure)
     expected = [torch.stack(pair) for pair in zip(*asked, strict=False)][:STEPS]
-    assert_same(found, expected)
+    assert_same(noises, expected)
 
 
 def test_doodl():
     """Elementwise clip 0.001, momentum 0.9, jitter 0.0001, then the first length restored."""
-    found = path(PRESETS["DOODL"])
+    noises = path(PRESETS["DOODL"])
     z, b, expected = normal(2, *SHAPE), 0.0, []
     length, generator = norms(z), torch.Generator().manual_seed(0)
     for _ in range(STEPS):
@@ -181,12 +181,12 @@ def test_doodl():
         b = 0.9 * b + bowl_gradient(z).clamp(-0.001, 0.001)
         z = z + b + 0.0001 * torch.randn(2, *SHAPE, generator=generator)
         z = z * length / norms(z)
-    assert_same(found, expected, 1e-5)
+    assert_same(noises, expected, 1e-5)
 
 
 def test_origen():
     """z <- sqrt(1 - gamma) z + eta g + sqrt(gamma) xi, from the code of the formula."""
-    found = path(PRESETS["ORIGEN"], strength=0.001)
+    noises = path(PRESETS["ORIGEN"], strength=0.001)
     z, expected, generator = normal(2, *SHAPE), [], torch.Generator().manual_seed(0)
     for _ in range(STEPS):
         expected.append(z.clone())
@@ -194,22 +194,22 @@ def test_origen():
         g = g * (1 / norms(g)).clamp(max=1)
         xi = torch.randn(2, *SHAPE, generator=generator)
         z = math.sqrt(0.998) * z + g + math.sqrt(0.002) * xi
-    assert_same(found, expected)
+    assert_same(noises, expected)
 
 
 def test_sdo():
-    found = path(PRESETS["SDO"])
+    noises = path(PRESETS["SDO"])
     z, adam, expected = normal(2, *SHAPE), AdamByHand(0.01, 0.9, 0.9), []
     for _ in range(STEPS):
         expected.append(z.clone())
         z = adam(z, bowl_gradient(z))
-    assert_same(found, expected)
+    assert_same(noises, expected)
     assert PRESETS["SDO"].carried == "first" and PRESETS["SDO"].method.iterations == 100
 
 
 def test_sonic():
     """x0 = z - stop(z - x0), Adam 3.0 on rfft2(z); the sampling's own scale is not seen."""
-    found = path(PRESETS["SONIC"])
+    noises = path(PRESETS["SONIC"])
     y = torch.fft.rfft2(normal(2, *SHAPE)).requires_grad_()
     optimizer, expected = torch.optim.Adam([y], lr=3.0), []
     for _ in range(STEPS):
@@ -220,18 +220,18 @@ def test_sonic():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert_same(found, expected)
+    assert_same(noises, expected)
 
 
 def test_wgnc():
     """Projected gradient, Adam, projected noise. (The projection itself has its own tests.)"""
     preset = PRESETS["WGNC"]
-    found, project = path(preset), BlockNorms(16)
+    noises, project = path(preset), BlockNorms(16)
     z, adam, expected = normal(2, *SHAPE), AdamByHand(preset.method.learning_rate), []
     for _ in range(STEPS):
         expected.append(z.clone())
         z = project([adam(z, project([bowl_gradient(z)])[0])])[0]
-    assert_same(found, expected, 1e-3)
+    assert_same(noises, expected, 1e-3)
 
 
 def test_ntrk():
@@ -270,8 +270,8 @@ def test_trs_lengths_grow_after_three_successes_and_shrink_after_three_failures(
     start = Noise(normal(2, *SHAPE))
     regions = _Regions(TrustRegions(regions=1), [(start, torch.zeros(2))])
     for value, length in ((1, 0.5), (2, 0.5), (3, 0.75), (0, 0.75), (0, 0.75), (0, 0.5)):
-        noise, place = regions.propose(0, value)
-        regions.learn(place, noise, torch.tensor([float(value), -1.0]))
+        noise, region = regions.propose(0, value)
+        regions.learn(region, noise, torch.tensor([float(value), -1.0]))
         assert regions._lengths[0, 0] == pytest.approx(length)
     assert regions._lengths[0, 1] == pytest.approx(0.5 / 1.5 / 1.5)
     moved, _ = regions.propose(0, 99)

@@ -67,9 +67,9 @@ def test_the_clamp_is_the_nearest_such_noise_and_keeps_phases():
 def test_the_typical_set_is_what_the_spectrum_regularizer_calls_white():
     tilted = [t + torch.linspace(-1, 1, 16) for t in gaussian(2, 4, 16, 16, count=2).tensors()]
     kept = TypicalSet(tolerance=1.0)([t.detach() for t in tilted])
-    score = Spectrum(tolerance=1.5)
-    assert (score(Noise(tilted[0], tilted[1:])) < -1).all()
-    assert (score(Noise(kept[0], kept[1:])) > -1e-3).all()
+    spectrum = Spectrum(tolerance=1.5)
+    assert (spectrum(Noise(tilted[0], tilted[1:])) < -1).all()
+    assert (spectrum(Noise(kept[0], kept[1:])) > -1e-3).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-25])

@@ -143,10 +143,10 @@ def test_a_write_after_the_record_is_not_overlooked():
 
 def test_outputs_are_pulled_one_after_the_other():
     recomputer, x = Recomputer(), torch.ones(4, requires_grad=True)
-    made = []
+    recorded = []
 
     def call(tensor):
-        made.append(torch.is_grad_enabled())
+        recorded.append(torch.is_grad_enabled())
         return tensor.sin(), tensor.exp()
 
     def alone(function):
@@ -155,7 +155,7 @@ def test_outputs_are_pulled_one_after_the_other():
     first, second = recomputer(call, x, alone=[alone(torch.sin), alone(torch.exp)])
     (gradient,) = torch.autograd.grad((first * 2 + second * 3).sum(), x)
     torch.testing.assert_close(gradient, 2 * x.cos() + 3 * x.exp())
-    assert made == [False]
+    assert recorded == [False]
 
 
 def test_what_can_be_had_again_is_not_kept():

@@ -58,12 +58,12 @@ def ours():
     guider.set_conds(*([[torch.full((1, 2, 16), text), {}]] for text in TEXTS))
     guider.set_cfg(CFG)
     sigmas, latent = _diffusers()[1], torch.zeros(2, 4, 8, 8)
-    found = {}
+    record = {}
 
     def climb(sampling):
         noise = Noise(sampling.noise)
         objective = Objective({"target": Weighted(1.0, Target())})
-        found["rewards"] = []
+        record["rewards"] = []
         with torch.enable_grad():
             for iterate in ascend(
                 sampling.render,
@@ -75,13 +75,13 @@ def ours():
                 iterations=ITERATIONS,
                 clip=1e-3,
             ):
-                found["rewards"].append(iterate.reward.clone())
-                found.setdefault("noise", noise.snapshot())
+                record["rewards"].append(iterate.reward.clone())
+                record.setdefault("noise", noise.snapshot())
         return sampling.noise
 
     noise = comfy.sample.prepare_noise(latent, 3)
     look(guider, "euler_ancestral", sigmas, noise, latent, climb)
-    return torch.stack(found["rewards"]), found["noise"], sigmas
+    return torch.stack(record["rewards"]), record["noise"], sigmas
 
 
 def _diffusers(steps: int = 8):

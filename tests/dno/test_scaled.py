@@ -79,9 +79,9 @@ def test_a_recomputed_call_is_scaled_the_same_way():
     x, pull = batch(), torch.full((3, 5), 2.0**-40)
     call = scaled(narrow)
     recomputer = Recomputer()
-    found = slope(lambda x: recomputer(lambda given: (call(given),), x)[0], x, pull)
-    assert torch.equal(found, slope(call, x, pull))
-    assert cosine_similarity(found.flatten(), x.flatten().cos(), dim=0).isfinite()
+    gradient = slope(lambda x: recomputer(lambda given: (call(given),), x)[0], x, pull)
+    assert torch.equal(gradient, slope(call, x, pull))
+    assert cosine_similarity(gradient.flatten(), x.flatten().cos(), dim=0).isfinite()
 
 
 def test_without_a_gradient_the_call_is_called_as_it_is():

@@ -103,8 +103,8 @@ def test_a_latent_may_be_on_another_device_than_its_picture():
     """As where the VAE stays on the processor; here the picture is on a device without numbers."""
     terms = {"latent": Weighted(1.0, OfLatent()), "bright": Weighted(1.0, Brightness())}
     picture, latent = torch.rand(2, 3, 4, 4, device="meta"), torch.rand(2, 4, 4, 4)
-    total, scores = Objective(terms).reward(picture, latent)
-    assert {value.device for value in (total, *scores.values())} == {picture.device}
+    total, values = Objective(terms).reward(picture, latent)
+    assert {value.device for value in (total, *values.values())} == {picture.device}
 
 
 def test_a_reward_of_the_latent_cannot_score_or_crop_a_picture():

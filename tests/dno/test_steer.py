@@ -97,7 +97,7 @@ def test_images_do_not_meet():
 
 def test_fresh_draws_are_new_standard_and_of_each_image_by_itself():
     noise = Noise(torch.zeros(2, 4, 64, 64), [torch.zeros(2, 4, 64, 64)] * 2)
-    one, two = (fresh(noise, 5, place, initial=False) for place in (1, 2))
+    one, two = (fresh(noise, 5, index, initial=False) for index in (1, 2))
     assert torch.equal(one.initial, noise.initial)
     every = torch.stack([*one.injected, *two.injected]).detach().flatten(2)
     assert every.mean().abs() < 0.01 and every.std() == pytest.approx(1, abs=0.01)
@@ -187,13 +187,16 @@ def test_a_reward_without_any_gradient_is_told():
 
 
 def test_polish_brings_the_noise_back():
-    score = Probability()
+    probability = Probability()
     skewed = Noise(normal(2, 8, 32, 32) * 1.05, [normal(2, 8, 32, 32, seed=1) + 0.05])
-    before, after = score.indicator(skewed), score.indicator(polished(skewed, score))
+    before, after = (
+        probability.indicator(skewed),
+        probability.indicator(polished(skewed, probability)),
+    )
     assert (before < 0.3).all() and (after > before + 0.3).all()
     inside = Noise(normal(1, 4, 16, 16, seed=2) / normal(1, 4, 16, 16, seed=2).std())
-    if score(inside) == 0:
-        assert torch.equal(polished(inside, score).initial, inside.initial)
+    if probability(inside) == 0:
+        assert torch.equal(polished(inside, probability).initial, inside.initial)
 
 
 def test_polish_is_one_more_iterate():
@@ -232,9 +235,9 @@ def test_regularizers_count_for_what_is_kept_and_are_not_steered_along():
     toy = Toy()
     regularizers = {"probability": Weighted(1.0, Probability())}
     plain = list(Steer().iterates(Toy().task(Ramp())))
-    scored = list(Steer(FAST[:3]).iterates(toy.task(Ramp(), regularizers=regularizers)))
-    torch.testing.assert_close(scored[3].reward, plain[3].reward)
-    assert "probability" in scored[3].terms
+    regularized = list(Steer(FAST[:3]).iterates(toy.task(Ramp(), regularizers=regularizers)))
+    torch.testing.assert_close(regularized[3].reward, plain[3].reward)
+    assert "probability" in regularized[3].terms
     torch.testing.assert_close(
-        scored[3].objective, scored[3].reward + scored[3].terms["probability"]
+        regularized[3].objective, regularized[3].reward + regularized[3].terms["probability"]
     )

@@ -21,12 +21,12 @@ def failing(failure):
     return {"tilt": Weighted(1.0, Failing(failure))}
 
 
-def explode(scores):
+def explode(rewards):
     raise ValueError("the picture is too nice")
 
 
-def nan_in_image_1(scores):
-    return scores * torch.tensor([1.0, float("nan")])
+def nan_in_image_1(rewards):
+    return rewards * torch.tensor([1.0, float("nan")])
 
 
 class Constant(Reward):

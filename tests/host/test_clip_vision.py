@@ -26,13 +26,13 @@ def test_clip_vision_embeds_as_comfyui_does_without_rounding(kind):
     encoder = as_encoder(host)
     side = host.image_size
     image = in_8_bits(picture(2, side, side))  # as it is, nothing is resized or rounded
-    found = host.encode_image(image.movedim(1, -1)).image_embeds
-    wanted = normalize(found.mean(dim=1) if kind == "siglip" else found, dim=-1)
+    embeds = host.encode_image(image.movedim(1, -1)).image_embeds
+    wanted = normalize(embeds.mean(dim=1) if kind == "siglip" else embeds, dim=-1)
     torch.testing.assert_close(encoder.image_embed(image), wanted, atol=1e-5, rtol=1e-4)
     assert encoder.width == wanted.shape[1]
     other = picture(1, 2 * side, 4 * side)
-    found = host.encode_image(other.movedim(1, -1), crop=kind != "siglip").image_embeds
-    wanted = normalize(found.mean(dim=1) if kind == "siglip" else found, dim=-1)
+    embeds = host.encode_image(other.movedim(1, -1), crop=kind != "siglip").image_embeds
+    wanted = normalize(embeds.mean(dim=1) if kind == "siglip" else embeds, dim=-1)
     torch.testing.assert_close(encoder.image_embed(other), wanted, atol=1e-2, rtol=0)
 
 
@@ -40,13 +40,13 @@ def test_clip_vision_embeds_as_comfyui_does_without_rounding(kind):
 def test_clip_vision_has_transformers_patches(kind):
     encoder, original = as_encoder(host_vision(kind)), host_original(kind)
     image = picture(1, 60, 60)
-    found = original(pixel_values=encoder.preprocess(image), output_hidden_states=True)
+    output = original(pixel_values=encoder.preprocess(image), output_hidden_states=True)
     others = 0 if kind == "siglip" else 1
     with torch.no_grad():  # where layers write into what the one before gave
         alone = encoder.patches(image)
     for ours, same, layer in zip(encoder.patches(image), alone, (1, 2, 3), strict=True):
         assert torch.equal(ours, same)
-        theirs = found.hidden_states[layer][:, others:]
+        theirs = output.hidden_states[layer][:, others:]
         torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)  # ComfyUI's are fp16
 
 
@@ -55,11 +55,11 @@ def test_clip_vision_passes_an_exact_gradient_though_its_layers_write_in_place(k
     encoder = as_encoder(host_vision(kind))
     image = picture(1, 8, 6, dtype=torch.float64).requires_grad_()
 
-    def score(x):
+    def total(x):
         patches = torch.stack([tokens.square().mean() for tokens in encoder.patches(x)])
         return encoder.image_embed(x)[:, ::2].sum() + patches.sum()
 
-    assert torch.autograd.gradcheck(score, image, eps=1e-6, atol=1e-6, rtol=1e-4)
+    assert torch.autograd.gradcheck(total, image, eps=1e-6, atol=1e-6, rtol=1e-4)
 
 
 def test_clip_vision_of_dinov2_passes_the_gradient_of_transformers():
@@ -68,7 +68,7 @@ def test_clip_vision_of_dinov2_passes_the_gradient_of_transformers():
     pixels = encoder.preprocess(image)
     ours = encoder.image_embed(image)[:, ::2].sum()
     theirs = normalize(original(pixel_values=pixels).pooler_output, dim=-1)[:, ::2].sum()
-    slopes = [torch.autograd.grad(score, image, retain_graph=True)[0] for score in (ours, theirs)]
+    slopes = [torch.autograd.grad(total, image, retain_graph=True)[0] for total in (ours, theirs)]
     torch.testing.assert_close(*slopes, atol=1e-3 * float(slopes[1].abs().amax()), rtol=1e-3)
 
 
@@ -80,13 +80,13 @@ def test_clip_vision_keeps_little_and_leaves_the_host_s_model_as_it_was(kind):
     image = picture(1).requires_grad_()
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        score = encoder.image_embed(image).sum()
+        total = encoder.image_embed(image).sum()
     per_layer = [
         t for t in kept if t.ndim == 3 and t.shape[1:] == encoder.patches(image)[0].shape[1:]
     ]
     assert len(kept) < 40
     assert len(per_layer) < 16  # 4 layers keep their inputs; recorded, each keeps more than 10
-    torch.autograd.grad(score, image)
+    torch.autograd.grad(total, image)
     assert all("forward" not in vars(part) for part in host.model.modules())
     assert not any(part._forward_hooks for part in host.model.modules())
     assert torch.equal(host.encode_image(picture(1).movedim(1, -1)).image_embeds, before)
@@ -102,8 +102,8 @@ def test_the_same_clip_vision_is_the_same_encoder_and_other_things_stay_what_the
 
 @pytest.mark.parametrize("reward", ["ImageSimilarity", "StyleSimilarity", "Aesthetic"])
 def test_a_node_takes_both_links(reward):
-    found = NODES[f"DNO{reward}Reward"].GET_NODE_INFO_V1()["input"]
-    socket = (found["required"] | found.get("optional", {}))["encoder"][0]
+    inputs = NODES[f"DNO{reward}Reward"].GET_NODE_INFO_V1()["input"]
+    socket = (inputs["required"] | inputs.get("optional", {}))["encoder"][0]
     assert socket == "DNO_REWARD_MODEL,CLIP_VISION"
     for link in ("DNO_REWARD_MODEL", "CLIP_VISION"):
         assert validate_node_input(link, socket)

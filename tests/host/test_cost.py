@@ -122,7 +122,7 @@ def test_memory_in_the_number_of_steps(level):
 def _bytes_kept(steps: int, level: Level) -> int:
     model = tiny.unet(tiny.ModelType.FLOW)
     latent = torch.zeros(1, 4, 8, 8)
-    found = []
+    kept = []
 
     def count(sampling):
         sampling.levels.forced, storages = level, {}
@@ -136,10 +136,10 @@ def _bytes_kept(steps: int, level: Level) -> int:
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with torch.enable_grad(), hooks:
             result = sampling.render(Noise(sampling.noise))
-        found.append(sum(size for place, size in storages.items() if place not in weights))
+        kept.append(sum(size for address, size in storages.items() if address not in weights))
         return result
 
     noise, sigmas = comfy.sample.prepare_noise(latent, 3), tiny.sigmas(model, "euler", steps)
     with ExitStack() as stack:
         look(tiny.guider(model), "euler", sigmas, noise, latent, count)
-    return found[0]
+    return kept[0]

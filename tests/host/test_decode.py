@@ -44,9 +44,9 @@ def test_an_fp16_vae_has_the_gradient_of_fp32(kind, alike, monkeypatch):
     exact = pulled_back(vae, latent, pull)
     vae.first_stage_model.half()
     vae.vae_dtype = torch.float16
-    found = pulled_back(vae, latent, pull)
-    assert (cosines(found, exact) > alike).all()
-    assert ((lengths(found) / lengths(exact) - 1).abs() < 0.05).all()
+    half = pulled_back(vae, latent, pull)
+    assert (cosines(half, exact) > alike).all()
+    assert ((lengths(half) / lengths(exact) - 1).abs() < 0.05).all()
     monkeypatch.setattr(module, "scaled", lambda call: call)
     lost = pulled_back(vae, latent, pull)
     assert not lost[1].any()

@@ -29,9 +29,9 @@ def same(latent):
 def pulled(decoder, latent):
     """The decoded picture, before it is clamped, and a gradient of the latent."""
     leaf = latent.clone().requires_grad_()
-    image, made = decoder.attempt(leaf)
+    image, leaf = decoder.attempt(leaf)
     pull = torch.linspace(-1, 1, image.numel(), dtype=image.dtype).reshape(image.shape)
-    (gradient,) = torch.autograd.grad(image, made, pull)
+    (gradient,) = torch.autograd.grad(image, leaf, pull)
     return image.detach(), gradient
 
 
@@ -42,10 +42,10 @@ def slope(decoder, latent, direction, step: float):
     return ((ahead - behind) * pull).sum() / (2 * step)
 
 
-def forced(vae, latent, place: int) -> Decoder:
+def forced(vae, latent, index: int) -> Decoder:
     """A decoder that goes one of its ways: 0 whole, 1 block by block."""
     decoder = Decoder(vae, same)
-    decoder._ways = [decoder._measured().ways(latent.shape)[place]]
+    decoder._ways = [decoder._measured().ways(latent.shape)[index]]
     return decoder
 
 

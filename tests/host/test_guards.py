@@ -83,9 +83,9 @@ def test_training_is_believed_for_the_gradient_alone():
 
 def test_several_devices_become_one():
     options = {"multigpu_clones": {"another": object()}, "transformer_options": {"kept": 1}}
-    made = guards.differentiable_options(options, None)
-    assert "multigpu_clones" not in made and "multigpu_clones" in options
-    assert made["transformer_options"]["kept"] == 1
+    differentiable = guards.differentiable_options(options, None)
+    assert "multigpu_clones" not in differentiable and "multigpu_clones" in options
+    assert differentiable["transformer_options"]["kept"] == 1
 
 
 @pytest.mark.skipif(not compat.comfy_kitchen, reason="this ComfyUI has no comfy-kitchen")

@@ -71,7 +71,7 @@ def test_is_listed_by_one_name_loaded_by_comfyui_and_scores(folder, name):
     write, node_id, seen = KINDS[name]
     write(folder)
     assert reward_folders.names() == [name]
-    network = reward_models.load(reward_folders.place_of(name))
+    network = reward_models.load(reward_folders.path_of(name))
     assert network.patcher.model is network
     node = next(node for node in REWARD_NODES if node.__name__ == node_id)
     widgets = {i.id: i.default for i in node.GET_SCHEMA().inputs if hasattr(i, "default")}
@@ -118,12 +118,12 @@ def test_lrm_climbs_in_the_sampler_and_sees_the_latent_as_the_unet_made_it(forma
     reward = LRM(tiny_model("LRM"), PROMPT)
     latent = {"samples": torch.zeros(2, 4, 8, 8)}
     with torch.inference_mode():
-        made = DNOSampler.execute(
+        output = DNOSampler.execute(
             model, tiny.conditioning(1), tiny.conditioning(2), latent, tiny.vae(),
             {"LRM": Weighted(1.0, reward)}, 5, steps=3, cfg=3.0, sampler_name="euler",
             scheduler="normal", denoise=1.0, learning_rate=0.05, iterations=4,
         )  # fmt: skip
-    out, history = made.result[0]["samples"].clone(), made.result[1]
-    scores = reward(out * model.model.latent_format.scale_factor)
-    torch.testing.assert_close(scores, history.best.reward, rtol=1e-3, atol=1e-3)
+    out, history = output.result[0]["samples"].clone(), output.result[1]
+    rewards = reward(out * model.model.latent_format.scale_factor)
+    torch.testing.assert_close(rewards, history.best.reward, rtol=1e-3, atol=1e-3)
     assert (history.best.reward > history.records[0].reward + 0.01).all()

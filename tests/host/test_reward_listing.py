@@ -82,8 +82,8 @@ def test_a_file_that_comes_within_the_clock_s_tick_is_seen(reward_folder):
 
 def settle(folder):
     """As if nothing had changed there for a while."""
-    for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
-        os.utime(place, (1e9, 1e9))
+    for each in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        os.utime(each, (1e9, 1e9))
 
 
 def test_an_unchanged_tree_is_not_read_again(reward_folder, monkeypatch):
@@ -231,13 +231,13 @@ def test_refreshing_shows_new_files(reward_folder):
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
 def test_each_node_has_a_help_page_that_names_its_inputs(node, pack):
     page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
-    made = node.GET_SCHEMA()
+    declared = node.GET_SCHEMA()
     described = " ".join(node.__doc__.split())
-    assert page.startswith(f"# {made.display_name}\n\n{described}\n")
-    assert made.description.startswith(described)
-    for given in made.inputs:
+    assert page.startswith(f"# {declared.display_name}\n\n{described}\n")
+    assert declared.description.startswith(described)
+    for given in declared.inputs:
         assert f"| `{given.id}` |" in page and f"| {given.tooltip} |" in page
-    assert f"`{made.outputs[0].display_name}`: " in page
+    assert f"`{declared.outputs[0].display_name}`: " in page
 
 
 def test_the_readme_lists_what_can_be_downloaded(pack):

@@ -100,9 +100,9 @@ def test_every_learned_reward_scores_and_has_a_gradient_in_bf16(cls):
     reward = build(cls, **copies)
     seen = torch.rand(2, 4, 16, 16) if reward.space == "latent" else picture(2).float()
     seen.requires_grad_()
-    score = reward(seen)
-    score.sum().backward()
-    assert score.dtype == torch.float32 and score.isfinite().all()
+    value = reward(seen)
+    value.sum().backward()
+    assert value.dtype == torch.float32 and value.isfinite().all()
     assert seen.grad.isfinite().all() and seen.grad.abs().sum() > 0
 
 
@@ -116,7 +116,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
         networks.append(load(f"{name}.safetensors"))
     patchers = [network.patcher for network in networks]
     before = [{n: t.clone() for n, t in tensors(network).items()} for network in networks]
-    scores = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
+    rewards = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
     for _ in range(2):
         management.load_models_gpu(patchers)
         assert sorted(map(id, loaded())) == sorted(map(id, patchers))
@@ -130,7 +130,7 @@ def test_several_are_loaded_unloaded_and_loaded_again(reward_folder):
             assert all(torch.equal(now[name], then[name]) for name in then)
             assert {t.device for t in now.values()} == {network.patcher.offload_device}
     again = [text_similarity(n)["CLIP text similarity"].function(picture(1)) for n in networks]
-    assert torch.equal(torch.cat(again), torch.cat(scores))
+    assert torch.equal(torch.cat(again), torch.cat(rewards))
 
 
 def test_room_is_made_by_taking_a_whole_network_away(clip):

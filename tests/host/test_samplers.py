@@ -115,7 +115,7 @@ def _derivatives(model, name):
     smooth.set_model_unet_function_wrapper(closed_form)
     latent = torch.zeros(2, 4, 8, 8, dtype=torch.float64)
     noise = comfy.sample.prepare_noise(latent.float(), 3).double()
-    found = []
+    derivatives = []
 
     def derive(sampling):
         # Newer ComfyUI brings what it samples from down to fp32.
@@ -123,11 +123,11 @@ def _derivatives(model, name):
             setattr(sampling, name, getattr(sampling, name).double())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found.append(directional_derivatives(sampling))
+            derivatives.append(directional_derivatives(sampling))
         return sampling.noise
 
     look(tiny.guider(smooth), name, tiny.sigmas(model, name).double(), noise, latent, derive)
-    return found[0]
+    return derivatives[0]
 
 
 @pytest.mark.parametrize(
@@ -136,12 +136,12 @@ def _derivatives(model, name):
 def test_gradient_through_a_network(model, name):
     latent = torch.zeros(1, 4, 8, 8)
     noise = comfy.sample.prepare_noise(latent, 3)
-    found = []
+    derivatives = []
 
     def derive(sampling):
-        found.append(directional_derivatives(sampling, steps=(3e-2, 1e-2)))
+        derivatives.append(directional_derivatives(sampling, steps=(3e-2, 1e-2)))
         return sampling.noise
 
     look(tiny.guider(model), name, tiny.sigmas(model, name), noise, latent, derive)
-    exact, differences = found[0]
+    exact, differences = derivatives[0]
     assert min(abs(exact - difference) for difference in differences) <= 2e-3 * abs(exact)

@@ -50,7 +50,7 @@ def steered(name, method, model=None, mask=None, batch=2, steps=4, **options):
     model.set_model_unet_function_wrapper(network)
     latent = torch.zeros(batch, 4, 8, 8)
     noise = comfy.sample.prepare_noise(latent, 3)
-    found = []
+    iterates = []
 
     def run(sampling):
         objective = Objective({"ramp": Weighted(1.0, Ramp())})
@@ -61,12 +61,12 @@ def steered(name, method, model=None, mask=None, batch=2, steps=4, **options):
             kept = replace(iterate, noise=iterate.noise.snapshot())
             with torch.no_grad():
                 assert torch.equal(sampling.render(kept.noise.snapshot()), iterate.latent)
-            found.append(kept)
-        return found[-1].latent
+            iterates.append(kept)
+        return iterates[-1].latent
 
     sigmas = tiny.sigmas(model, name, steps)
     sampled = look(tiny.guider(model), name, sigmas, noise, latent, run, mask=mask)
-    return found, network, sampled
+    return iterates, network, sampled
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,9 +144,9 @@ def test_a_linear_map_is_fitted_where_the_format_has_none_or_another_vae(factors
     decoder = LinearMap(other)
     decoder.learn(latent, pictures_of(latent, right))
     assert decoder.explained > 0.95
-    made = decoder(latent.requires_grad_())
-    assert made.shape == (2, 3, 64, 64)
-    (gradient,) = torch.autograd.grad(made.sum(), latent)
+    picture = decoder(latent.requires_grad_())
+    assert picture.shape == (2, 3, 64, 64)
+    (gradient,) = torch.autograd.grad(picture.sum(), latent)
     assert gradient.isfinite().all() and gradient.any()
 
 
@@ -183,14 +183,14 @@ def test_the_steps_that_carry_the_gradient(which):
         return torch.tanh(arguments["input"] * 1.2 / (1 + arguments["timestep"][0]))
 
     model.set_model_unet_function_wrapper(network)
-    sigmas, found = tiny.sigmas(model, "euler", 4), []
+    sigmas, gradients = tiny.sigmas(model, "euler", 4), []
 
     def run(sampling):
         sampling.carry(which)
         noise = Noise(sampling.noise)
         with torch.enable_grad():
             latent = sampling.render(noise)
-        found.append(torch.autograd.grad(latent.sum(), noise.initial)[0])
+        gradients.append(torch.autograd.grad(latent.sum(), noise.initial)[0])
         return latent.detach()
 
     noise = comfy.sample.prepare_noise(torch.zeros(1, 4, 8, 8), 3)
@@ -204,4 +204,4 @@ def test_the_steps_that_carry_the_gradient(which):
             denoised = denoised.detach()
         x = x + (x - denoised) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
     (expected,) = torch.autograd.grad(x.sum(), z)
-    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradients[0], expected, rtol=1e-4, atol=1e-5)

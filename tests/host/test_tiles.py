@@ -158,13 +158,13 @@ def test_where_memory_runs_out_the_decoder_falls(vae, share, ends, caplog, small
     whole = Decoder(vae, same)._measured().whole(24 * 24)
     decoder = Decoder(vae, same)
     with Budget(share * whole):
-        found, close = pulled(decoder, latent)
+        decoded, close = pulled(decoder, latent)
         assert way_of(decoder) == ends
         again, _ = pulled(decoder, latent)  # without falling once more
-    assert ends == "tiles" or torch.equal(found, again)
+    assert ends == "tiles" or torch.equal(decoded, again)
     assert (ends == "whole") is not ("ran out of memory" in caplog.text)
     if ends != "tiles":
-        assert torch.equal(found, image)
+        assert torch.equal(decoded, image)
     assert cosine_similarity(close.flatten(), gradient.flatten(), dim=0) > 0.95  # small tiles
 
 

@@ -63,9 +63,9 @@ def test_cast_weights_are_not_kept(dtype, monkeypatch):
     plain = Weights.again
 
     def again(self, tensor: Tensor):
-        found = plain(self, tensor)
-        (kept if found is None else fetched).add(tuple(sorted(tensor.shape)))
-        return found
+        fetch = plain(self, tensor)
+        (kept if fetch is None else fetched).add(tuple(sorted(tensor.shape)))
+        return fetch
 
     monkeypatch.setattr(Weights, "again", again)
     gradient(model, Level.RECORDED)
@@ -94,13 +94,13 @@ class Scaled(nn.Module):
 
 @pytest.mark.skipif(not hasattr(comfy.ops, "scaled_fp8_ops"), reason="newer: quantised layers")
 def test_scaled_layers_keep_neither_their_weight_nor_its_product():
-    network, weights, found = Scaled(), Weights(), []
+    network, weights, sizes = Scaled(), Weights(), []
     x = torch.randn(5, 30, 8, generator=torch.Generator().manual_seed(1), requires_grad=True)
     (expected,) = torch.autograd.grad(network(x).sum(), x)
 
     def pack(tensor):
         again = weights.again(tensor)
-        found.append(tensor.numel() if again is None else 0)
+        sizes.append(tensor.numel() if again is None else 0)
         return again or tensor
 
     def unpack(saved):
@@ -111,7 +111,7 @@ def test_scaled_layers_keep_neither_their_weight_nor_its_product():
         out = network(x)
     assert comfy.ops.cast_bias_weight is cast
     assert torch.equal(torch.autograd.grad(out.sum(), x)[0], expected)
-    assert found.count(0) == 2 and min(found[i] for i in range(len(found)) if found[i]) > 48
+    assert sizes.count(0) == 2 and min(sizes[i] for i in range(len(sizes)) if sizes[i]) > 48
 
 
 class Packed(nn.Module):

@@ -40,23 +40,23 @@ DENIED = '<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 
 
 def zipped(name):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr(name, b"x" * 5000)
-    return made.getvalue()
+    return stream.getvalue()
 
 
 def tarred():
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as archive:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("model.safetensors"), io.BytesIO())
-    return made.getvalue()
+    return stream.getvalue()
 
 
 def array():
-    made = io.BytesIO()
-    np.save(made, np.ones(9))
-    return made.getvalue()
+    stream = io.BytesIO()
+    np.save(stream, np.ones(9))
+    return stream.getvalue()
 
 
 KINDS = {
@@ -74,6 +74,7 @@ KINDS = {
     "index": (b'{"metadata": {}, "weight_map": {"a": "b"}}', "choose the folder with all of them"),
     "empty": (b"", "is empty, a download that did not begin: download it again"),
     "zeros": (bytes(9999), "holds zeros alone, a download that was broken off: download it again"),
+    "one byte": (b"\x80", "is damaged or no "),
     "gzip": (gzip.compress(b"x" * 99), "is a gzip archive: unpack it"),
     "zip": (zipped("model.safetensors"), "is a zip archive: unpack it"),
     "zip cut off": (zipped("model.safetensors")[:3000], "is cut off, its end is missing"),
@@ -136,7 +137,7 @@ def test_a_download_that_was_broken_off_says_how_much_is_there(reward_folder, sh
 def shards(folder):
     weights = load_file(folder / "model.safetensors")
     parts = [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
-    index = {name: parts[place % 3] for place, name in enumerate(weights)}
+    index = {name: parts[number % 3] for number, name in enumerate(weights)}
     for part in parts:
         save_file({n: t for n, t in weights.items() if index[n] == part}, folder / part)
     (folder / "model.safetensors").unlink()
@@ -231,9 +232,9 @@ def test_a_folder_named_like_a_file_is_told(reward_folder):
 
 def test_links_to_nowhere_are_told(reward_folder):
     folder = write_clip_folder(reward_folder / "one")
-    for place in (reward_folder / "lost.safetensors", folder / "model.safetensors"):
-        place.unlink(missing_ok=True)
-        place.symlink_to("/not_mounted/blobs/aaaa")
+    for link in (reward_folder / "lost.safetensors", folder / "model.safetensors"):
+        link.unlink(missing_ok=True)
+        link.symlink_to("/not_mounted/blobs/aaaa")
     assert names() == []
     said = refusal("lost.safetensors")
     assert "lost.safetensors is a link to /not_mounted/blobs/aaaa, which is not there" in said

@@ -94,7 +94,7 @@ def best_seed(parts, latent=ONE, reward=REWARD, seeds=4, seed=5, **changes):
 
 def by_hand(parts, latent, seeds, reward=REWARD, seed=5, **changes):
     """KSampler, VAE Decode and the reward for every seed: latents, and rewards (N,B)."""
-    samples = [ksampler(parts, latent, seed + place, **changes) for place in range(seeds)]
+    samples = [ksampler(parts, latent, seed + offset, **changes) for offset in range(seeds)]
     rewards = []
     for each in samples:
         with torch.inference_mode():
@@ -158,11 +158,11 @@ def test_the_sheet_has_every_seeds_pictures_best_first(parts, batch):
     latent = {"samples": torch.zeros(batch, 4, 8, 8)}
     samples, rewards = by_hand(parts, latent, 3)
     tiles = []
-    for place in rewards.mean(1).argsort(descending=True).tolist():
+    for index in rewards.mean(1).argsort(descending=True).tolist():
         with torch.inference_mode():
-            picture = reduced(to_image(parts[1].decode(samples[place])), 3)
+            picture = reduced(to_image(parts[1].decode(samples[index])), 3)
         assert picture.width == min(batch, 4) * picture.height
-        tiles.append(Tile(picture, str(5 + place), float(rewards[place].mean())))
+        tiles.append(Tile(picture, str(5 + index), float(rewards[index].mean())))
     *_, drawn, ui = best_seed(parts, latent, seeds=3)
     assert np.array_equal(drawn[0].mul(255).round().byte(), sheet(tiles))
     assert len(ui["images"]) == 1
@@ -234,8 +234,8 @@ def overflowing(parts, monkeypatch, target, attribute, calls):
 
     def call(*arguments, **keywords):
         lost = next(count) in calls
-        made = original(*arguments, **keywords)
-        return made * float("nan") if lost else made
+        result = original(*arguments, **keywords)
+        return result * float("nan") if lost else result
 
     monkeypatch.setattr(target, attribute, call)
 
@@ -245,8 +245,8 @@ def test_a_seed_whose_picture_is_not_finite_is_never_the_best(parts, monkeypatch
     plain = best_seed(parts)
     overflowing(parts, monkeypatch, parts[1].first_stage_model, "decode", lost)
     handed, best, text, scores, *_ = best_seed(parts)
-    assert {place for place, score in enumerate(scores) if score != score} == lost
-    left = {place: plain[3][place] for place in range(4) if place not in lost}
+    assert {index for index, score in enumerate(scores) if score != score} == lost
+    left = {index: plain[3][index] for index in range(4) if index not in lost}
     assert best == 5 + max(left, key=left.get)
     assert torch.equal(handed["samples"], ksampler(parts, ONE, best))
     said = f"Seed {5 + max(lost)}: the decoded picture is not finite"
@@ -269,11 +269,11 @@ def test_an_overflow_is_told_with_what_overflowed(parts, monkeypatch):
 def test_a_thousand_seeds_keep_only_the_pictures_that_are_shown(parts):
     trials = Trials(list(range(100)))
     for seed in trials.seeds:
-        score = float(seed * 37 % 100)
-        trials.add([score], {"tilt": [score]}, torch.tensor([seed]), torch.zeros(1, 3, 4, 4))
+        reward = float(seed * 37 % 100)
+        trials.add([reward], {"tilt": [reward]}, torch.tensor([seed]), torch.zeros(1, 3, 4, 4))
     assert len(trials.pictures) == 64
-    assert {trials.scores[place] for place in trials.pictures} == set(range(36, 100))
-    assert trials.samples.tolist() == [trials.best] and trials.scores[trials.best] == 99
+    assert {trials.rewards[index] for index in trials.pictures} == set(range(36, 100))
+    assert trials.samples.tolist() == [trials.best] and trials.rewards[trials.best] == 99
 
 
 # best_of of the DNO Sampler
@@ -323,9 +323,9 @@ def test_each_image_of_a_batch_picks_its_own(parts, name, reward):
     assert len(set(winners.tolist())) > 1
     inputs |= dict(options=Options(best_of=4), gradient=Estimated(samples=2))
     out, history, *_ = climb(parts, latent, reward, iterations=0, **inputs).result
-    for image, place in enumerate(winners.tolist()):
-        assert torch.equal(out["samples"][image], samples[place][image])
-    seeds = ", ".join(str(SEED + place) for place in winners.tolist())
+    for image, index in enumerate(winners.tolist()):
+        assert torch.equal(out["samples"][image], samples[index][image])
+    seeds = ", ".join(str(SEED + index) for index in winners.tolist())
     assert history.start == f"the best of 4 seeds, {seeds}"
     assert f" Started from the best of 4 seeds, {seeds}." in summary(history)
     climbed = climb(parts, latent, reward, iterations=1, **inputs)[1]
@@ -337,8 +337,8 @@ def test_candidates_are_drawn_as_ksampler_draws_them(parts, name):
     latent, inputs = LATENTS[name], dict(denoise=0.7)
     samples, rewards = by_hand(parts, latent, 3, **inputs)
     out = climb(parts, latent, iterations=0, options=Options(best_of=3), **inputs)[0]["samples"]
-    for image, place in enumerate(rewards.argmax(0).tolist()):
-        assert torch.equal(out[image], samples[place][image])
+    for image, index in enumerate(rewards.argmax(0).tolist()):
+        assert torch.equal(out[image], samples[index][image])
 
 
 def test_ddim_with_a_mask_shares_one_seed(parts):
@@ -424,9 +424,9 @@ def test_the_bar_ends_full(parts, monkeypatch):
 def test_an_interrupt_among_the_candidates_stays_one(parts):
     before = state(parts)
 
-    def interrupt(scores):
+    def interrupt(rewards):
         management.interrupt_current_processing()
-        return scores
+        return rewards
 
     failing = Failing(interrupt)
     with pytest.raises(INTERRUPT):
@@ -436,7 +436,7 @@ def test_an_interrupt_among_the_candidates_stays_one(parts):
 
 
 def test_a_candidate_that_is_not_finite_is_named(parts):
-    nan = Failing(lambda scores: scores * float("nan"))
+    nan = Failing(lambda rewards: rewards * float("nan"))
     with pytest.raises(NonFiniteError, match="not finite .* for candidate 2 of best_of"):
         climb(parts, reward={"nan": Weighted(1.0, nan)}, options=Options(best_of=4))
 

@@ -67,13 +67,13 @@ def test_iterations_that_are_set_climb_as_ever_whatever_the_effort():
 
 def test_every_saved_workflow_sets_its_iterations():
     """Its widgets end before effort, which then shows its default: it must not count."""
-    found = 0
+    samplers = 0
     for path in sorted((ROOT / "example_workflows" / "api").glob("*.json")):
         for node in json.loads(path.read_text("utf-8")).values():
             if node["class_type"] in ("DNOSampler", "DNOSamplerCustom"):
                 assert node["inputs"]["iterations"] >= 0 or "effort" in node["inputs"]
-                found += 1
-    assert found >= 10
+                samplers += 1
+    assert samplers >= 10
 
 
 @pytest.mark.parametrize("node", [DNOSampler, DNOSamplerCustom])

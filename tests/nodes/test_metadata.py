@@ -164,8 +164,8 @@ def test_it_listens_where_a_server_is_and_lets_strange_prompts_be(monkeypatch):
     instance = types.SimpleNamespace(
         add_on_prompt_handler=handlers.append, on_prompt_handlers=handlers
     )
-    made = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
-    monkeypatch.setitem(sys.modules, "server", made)
+    module = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
+    monkeypatch.setitem(sys.modules, "server", module)
     asyncio.run(DNOExtension().get_node_list())
     asyncio.run(DNOExtension().get_node_list())
     (handler,) = handlers
@@ -191,9 +191,9 @@ def test_what_led_to_a_node_is_told_apart():
         == 3
     )
     deep = {"0": {"class_type": "A", "inputs": {}}}
-    for place in range(1, 60):
-        both = [str(place - 1), 0]
-        deep[str(place)] = {"class_type": "A", "inputs": {"a": both, "b": both}}
+    for number in range(1, 60):
+        both = [str(number - 1), 0]
+        deep[str(number)] = {"class_type": "A", "inputs": {"a": both, "b": both}}
     assert len(metadata._signature(deep, "59")) == 64
 
 

@@ -108,9 +108,9 @@ def test_slerp_is_the_arc():
 
 def test_mixed_noise_stays_a_noise():
     (mixed,) = DNOMixNoise.execute(Noise_RandomNoise(1), Noise_RandomNoise(2), 0.3).result
-    made = mixed.generate_noise(LATENT)
-    assert mixed.seed == 1 and made.shape == LATENT["samples"].shape
-    assert made.std() == pytest.approx(1, abs=0.1)
+    drawn = mixed.generate_noise(LATENT)
+    assert mixed.seed == 1 and drawn.shape == LATENT["samples"].shape
+    assert drawn.std() == pytest.approx(1, abs=0.1)
 
 
 class Ramp:
@@ -126,14 +126,15 @@ def test_a_saved_noise_replays_its_picture(output):
     latent = {"samples": torch.zeros(1, 4, 8, 8)}
     with torch.inference_mode():
         model, vae = tiny.unet(tiny.ModelType.FLOW), tiny.vae()
-        made = DNOSampler.execute(
+        outputs = DNOSampler.execute(
             model, tiny.conditioning(1), tiny.conditioning(2), latent, vae,
             {"ramp": Weighted(1.0, Ramp())}, 5, 3, 3.0, "euler_ancestral", "normal", 1.0, -1, 0.05,
             options=Options(), effort="one pass",
         ).result  # fmt: skip
-        (name,) = DNOSaveNoise.execute(made[1], "my noise").result
+        (name,) = DNOSaveNoise.execute(outputs[1], "my noise").result
         assert name == "my noise_00001.safetensors" and (output / "dno_noise" / name).exists()
-        assert DNOSaveNoise.execute(made[1], "my noise").result[0] == "my noise_00002.safetensors"
+        (second,) = DNOSaveNoise.execute(outputs[1], "my noise").result
+        assert second == "my noise_00002.safetensors"
         sampler = comfy.samplers.sampler_object("euler_ancestral")
         noise, replay, prompt = DNOLoadNoise.execute(name, sampler).result
         assert json.loads(prompt) == {}
@@ -142,7 +143,7 @@ def test_a_saved_noise_replays_its_picture(output):
         guider.set_cfg(3.0)
         sigmas = tiny.sigmas(model, "euler_ancestral", 3)
         replayed = SamplerCustomAdvanced.execute(noise, guider, replay, sigmas, latent)[0]
-    assert torch.equal(replayed["samples"], made[0]["samples"])
+    assert torch.equal(replayed["samples"], outputs[0]["samples"])
 
 
 def test_files_of_another_kind_are_told(output):

@@ -30,7 +30,7 @@ def rank(image, reward=REWARD, keep=0):
 
 def colours(count, height, width):
     """Pictures of one colour each, none of them alike, (B,H,W,3), and these colours as bytes."""
-    hues = [(40 + 3 * place, 200 - 2 * place, 60 + (place * 37) % 150) for place in range(count)]
+    hues = [(40 + 3 * index, 200 - 2 * index, 60 + (index * 37) % 150) for index in range(count)]
     return torch.tensor(hues).reshape(-1, 1, 1, 3).expand(-1, height, width, 3) / 255, hues
 
 
@@ -51,8 +51,8 @@ def box_of(sheet, colour):
 def tiles(count, shape=(64, 64)):
     images, hues = colours(count, *shape)
     return [
-        Tile(reduced(picture[None], count), f"#{place}", -place / 7)
-        for place, picture in enumerate(to_image(images))
+        Tile(reduced(picture[None], count), f"#{index}", -index / 7)
+        for index, picture in enumerate(to_image(images))
     ], hues
 
 
@@ -71,11 +71,11 @@ def test_pictures_come_best_first():
     assert ui["text"] == [text]
 
 
-@pytest.mark.parametrize(("keep", "places"), [(1, [1]), (2, [1, 2]), (9, [1, 2, 0])])
-def test_only_the_best_are_kept(keep, places):
+@pytest.mark.parametrize(("keep", "indices"), [(1, [1]), (2, [1, 2]), (9, [1, 2, 0])])
+def test_only_the_best_are_kept(keep, indices):
     image = levels(0.2, 0.9, 0.5)
     images, _, _, text, scores, drawn, _ = rank(image, keep=keep)
-    assert torch.equal(images, image[places]) and len(scores) == len(places)
+    assert torch.equal(images, image[indices]) and len(scores) == len(indices)
     assert len(text.splitlines()) == 4
     assert torch.equal(drawn, rank(image)[5])  # the sheet shows them all
 
@@ -104,11 +104,11 @@ def test_the_sheet_shows_the_pictures_in_their_order_on_the_node_too():
 @pytest.mark.parametrize("count", [1, 2, 7, 64])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_sheet_has_all_pictures_whole_and_apart(shape, count):
-    made, hues = tiles(count, shape)
-    drawn = sheet(made)
+    entries, hues = tiles(count, shape)
+    drawn = sheet(entries)
     pixels = codes(drawn)
     boxes = [box_of(pixels, hue) for hue in hues]
-    width, height = made[0].picture.size
+    width, height = entries[0].picture.size
     for left, top, right, foot in boxes:
         assert (right - left, foot - top) == (width, height)
     assert boxes == sorted(boxes, key=lambda box: (box[1], box[0]))
@@ -121,13 +121,14 @@ def test_a_sheet_has_all_pictures_whole_and_apart(shape, count):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_sheet_has_all_scores_each_below_its_picture(shape):
     """Another score changes what is drawn right below its picture, and nothing else."""
-    made, hues = tiles(7, shape)
-    made[0] = Tile(made[0].picture, "the longest name of all", made[0].score)  # sets the width
-    plain = codes(sheet(made))
+    entries, hues = tiles(7, shape)
+    first = entries[0]
+    entries[0] = Tile(first.picture, "the longest name of all", first.score)  # sets the width
+    plain = codes(sheet(entries))
     boxes = [box_of(plain, hue) for hue in hues]
-    for place, (left, _, right, foot) in enumerate(boxes):
-        other = list(made)
-        other[place] = Tile(made[place].picture, made[place].name, 8 if place == 0 else 0.888)
+    for index, (left, _, right, foot) in enumerate(boxes):
+        other = list(entries)
+        other[index] = Tile(entries[index].picture, entries[index].name, 8 if index == 0 else 0.888)
         rows, columns = np.nonzero(codes(sheet(other)) != plain)
         centre = (left + right) / 2
         assert len(rows) > 20 and foot < rows.min() < rows.max() < foot + 60
@@ -137,8 +138,8 @@ def test_a_sheet_has_all_scores_each_below_its_picture(shape):
 
 
 def test_what_is_written_is_the_name_and_the_score():
-    made, hues = tiles(3)
-    drawn = np.asarray(sheet(made))
+    entries, hues = tiles(3)
+    drawn = np.asarray(sheet(entries))
     left, _, right, foot = box_of(drawn, hues[1])
     width, size = right - left, 36
     canvas = Canvas(1200, 60)  # as finely drawn as the sheet
@@ -151,8 +152,8 @@ def test_what_is_written_is_the_name_and_the_score():
 
 
 def test_the_best_is_framed_and_alone_in_it():
-    made, hues = tiles(6)
-    drawn = np.asarray(sheet(made))
+    entries, hues = tiles(6)
+    drawn = np.asarray(sheet(entries))
     rows, columns = np.nonzero((drawn == ORANGE).all(-1))
     left, top, right, foot = box_of(drawn, hues[0])
     assert columns.min() < left and rows.min() < top and columns.max() >= right
@@ -198,18 +199,18 @@ def test_what_goes_wrong_is_told_in_a_sentence():
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_picture_that_is_not_finite_comes_last_and_is_told(number, place):
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_picture_that_is_not_finite_comes_last_and_is_told(number, broken):
     """Under a reward that cannot see it and would score it best."""
     blind = {"blind": Weighted(1.0, Rule(lambda image: 9 - image.nan_to_num(-9).mean((1, 2, 3))))}
     image = levels(0.2, 0.9, 0.5)
-    image[place, 2, 3, 1] = number
+    image[broken, 2, 3, 1] = number
     images, index, best, text, scores, _, ui = rank(image, blind)
-    left = [other for other in (0, 2, 1) if other != place]
+    left = [other for other in (0, 2, 1) if other != broken]
     assert torch.equal(images[:2], image[left]) and index == left[0] and math.isfinite(best)
     assert scores[0] > scores[1] and math.isnan(scores[2])
-    assert text.splitlines()[3].split() == [str(place), "|", "nan", "|", "nan"]
-    assert text.splitlines()[4].startswith(f"Picture {place} of the image input: the decoded")
+    assert text.splitlines()[3].split() == [str(broken), "|", "nan", "|", "nan"]
+    assert text.splitlines()[4].startswith(f"Picture {broken} of the image input: the decoded")
     assert "--fp32-vae" in text and ui["text"] == [text]
 
 

@@ -86,8 +86,8 @@ def test_every_node_says_what_it_is(node):
 )  # fmt: skip
 def test_everyday_words_find_a_reward(word, name):
     node = next(node for node in NODES if node.__name__ == f"DNO{name}Reward")
-    made = node.GET_SCHEMA()
-    assert word in getattr(made, "search_aliases", made.description)
+    declared = node.GET_SCHEMA()
+    assert word in getattr(declared, "search_aliases", declared.description)
 
 
 def test_node_ids_are_unique():
@@ -97,14 +97,14 @@ def test_node_ids_are_unique():
 @every_pair
 def test_a_class_becomes_a_node_by_its_name_docstring_and_fields(node, cls):
     kind = "Regularizer" if cls in REGULARIZERS else "Reward"
-    made = node.GET_SCHEMA()
-    assert made.node_id == f"DNO{cls.__name__}{kind}"
-    assert made.display_name.replace(" ", "") == cls.__name__ + kind
-    assert made.category == f"sampling/DNO/{kind.lower()}s" + f"/{cls.group}" * bool(cls.group)
-    assert made.description.startswith(" ".join(inspect.getdoc(cls).split("\n\n")[0].split()))
+    declared = node.GET_SCHEMA()
+    assert declared.node_id == f"DNO{cls.__name__}{kind}"
+    assert declared.display_name.replace(" ", "") == cls.__name__ + kind
+    assert declared.category == f"sampling/DNO/{kind.lower()}s" + f"/{cls.group}" * bool(cls.group)
+    assert declared.description.startswith(" ".join(inspect.getdoc(cls).split("\n\n")[0].split()))
     own = [*fields_of(cls)]
     inputs = ["reward", *own] if cls in MODIFIERS else [*own, "weight"]
-    assert [given.id for given in made.inputs] == inputs
+    assert [given.id for given in declared.inputs] == inputs
 
 
 @every_pair
@@ -145,9 +145,9 @@ def test_a_reward_made_in_inference_mode_has_a_gradient_later(node, cls):
 @every_node
 def test_every_node_has_a_help_page_that_names_its_inputs(node, pack):
     page = (Path(pack.__file__).parent / "web" / "docs" / f"{node.__name__}.md").read_text("utf-8")
-    made = node.GET_SCHEMA()
-    assert page.startswith(f"# {made.display_name}\n")
-    for given in made.inputs:
+    declared = node.GET_SCHEMA()
+    assert page.startswith(f"# {declared.display_name}\n")
+    for given in declared.inputs:
         assert f"`{given.id}`" in page
 
 
@@ -169,8 +169,8 @@ class Everything(Reward):
 
 def test_each_kind_of_field_becomes_its_widget_or_socket():
     node = bridge.reward_node(Everything)
-    found = node.GET_NODE_INFO_V1()["input"]
-    required, optional = found["required"], found["optional"]
+    inputs = node.GET_NODE_INFO_V1()["input"]
+    required, optional = inputs["required"], inputs["optional"]
     assert required["image"] == ("IMAGE", {"tooltip": "a picture"})
     assert optional["area"] == ("MASK", {"tooltip": "a mask"})
     kind, options = required["count"]
@@ -203,11 +203,11 @@ def test_pictures_and_masks_arrive_in_the_layout_of_the_engine():
     with torch.inference_mode():
         image, area = torch.rand(2, 5, 7, 4), torch.rand(5, 7)
         (terms,) = bridge.reward_node(Everything).execute(weight=1.0, image=image, area=area).result
-    score = terms["everything"].function
-    assert score.image.shape == (2, 3, 5, 7)
-    assert torch.equal(score.image[1, 2], image[1, :, :, 2])
-    assert score.area.shape == (1, 5, 7)
-    assert not score.image.is_inference() and not score.area.is_inference()
+    reward = terms["everything"].function
+    assert reward.image.shape == (2, 3, 5, 7)
+    assert torch.equal(reward.image[1, 2], image[1, :, :, 2])
+    assert reward.area.shape == (1, 5, 7)
+    assert not reward.image.is_inference() and not reward.area.is_inference()
 
 
 def test_the_layout_of_images_goes_there_and_back():
@@ -231,8 +231,8 @@ def test_names_are_split_into_words():
 def test_keywords_that_this_comfyui_does_not_know_are_dropped():
     widget = compat.supported(io.Float.Input, "mu", default=0.5, not_yet_invented=True)
     assert widget.default == 0.5
-    made = schema.schema(node_id="A", display_name="B", not_yet_invented=1)
-    assert made.display_name == "B"
+    declared = schema.schema(node_id="A", display_name="B", not_yet_invented=1)
+    assert declared.display_name == "B"
 
 
 def test_a_bad_value_reaches_the_user_as_one_sentence():

@@ -26,11 +26,11 @@ def test_is_the_log_density_of_the_chi_distribution_up_to_a_constant():
 
 def test_pulls_as_reno_does():
     noise = gaussian(1, 4, 16, 16, scale=1.1, dtype=torch.float64)
-    (found,) = torch.autograd.grad(Norm()(noise).sum(), noise.leaves())
+    (ours,) = torch.autograd.grad(Norm()(noise).sum(), noise.leaves())
     z = noise.initial.detach().requires_grad_()
     length = torch.linalg.vector_norm(z)
     (theirs,) = torch.autograd.grad((z.numel() - 1) * length.log() - length.square() / 2, z)
-    torch.testing.assert_close(found, theirs)
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("shape", [(4, 16, 16), (16, 64, 64)], ids=str)

@@ -66,10 +66,10 @@ def test_normalised_is_the_papers_sum_over_the_root_of_the_number_of_rows():
 
 @pytest.mark.parametrize("permutations", [1, 2, 3, 100, 111])
 def test_the_orders_are_distinct_permutations_of_everything(permutations):
-    found = orders(101, permutations)
-    assert len(found) == permutations
-    assert all(sorted(order) == list(range(101)) for order in found)
-    assert len({order.tobytes() for order in found}) == permutations
+    indices = orders(101, permutations)
+    assert len(indices) == permutations
+    assert all(sorted(order) == list(range(101)) for order in indices)
+    assert len({order.tobytes() for order in indices}) == permutations
 
 
 @pytest.mark.parametrize("permutations", [1, 2, 3, 100, 111])
@@ -93,12 +93,12 @@ def test_moments_have_the_gradient_of_a_plain_gather():
     index = torch.from_numpy(np.stack(orders(43, 5)))
     gathered = [moments(rows[:, order], 4) for order in index]
     plain = [torch.stack(part, dim=1) for part in zip(*gathered, strict=True)]
-    found = shuffled_moments(rows, 4, 5)
+    ours = shuffled_moments(rows, 4, 5)
     weights = [torch.randn_like(part) for part in plain]
     weights[0][:, 2], weights[1][:, 2] = 0, 0
-    for mine, theirs in zip(found, plain, strict=True):
+    for mine, theirs in zip(ours, plain, strict=True):
         torch.testing.assert_close(mine, theirs)
-    mine = torch.autograd.grad(found, rows, weights)
+    mine = torch.autograd.grad(ours, rows, weights)
     torch.testing.assert_close(mine, torch.autograd.grad(plain, rows, weights))
 
 

@@ -87,9 +87,9 @@ def equilibrium(slope, count, channels, size):
 
 @pytest.mark.parametrize("slope", [3, 30])
 def test_one_weight_stops_the_same_layout_at_every_size(slope):
-    found = [equilibrium(slope, *size) for size in SIZES]
-    assert max(found) < 5
-    assert max(found) - min(found) < 0.35
+    strengths = [equilibrium(slope, *size) for size in SIZES]
+    assert max(strengths) < 5
+    assert max(strengths) - min(strengths) < 0.35
 
 
 def test_a_mean_over_rings_keeps_value_and_gradient_in_scale():

@@ -52,11 +52,11 @@ def test_a_reward_added_to_a_pack_becomes_a_node(pack, loaded, tmp_path):
     nodes = loaded(tmp_path).NODES
     redness = next(node for node in nodes if node.__name__ == "DNORednessReward")
     assert len(nodes) == len(rewards.NODES) + 1
-    made = redness.GET_NODE_INFO_V1()
-    assert made["display_name"] == "Redness Reward"
-    assert made["description"].startswith("Makes the picture red.")
-    assert made["category"] == "sampling/DNO/rewards/tone and colour"
-    assert list(made["input"]["required"]) == ["strength", "weight"]
+    info = redness.GET_NODE_INFO_V1()
+    assert info["display_name"] == "Redness Reward"
+    assert info["description"].startswith("Makes the picture red.")
+    assert info["category"] == "sampling/DNO/rewards/tone and colour"
+    assert list(info["input"]["required"]) == ["strength", "weight"]
     (terms,) = redness.execute(strength=2.0, weight=1.0).result
     red = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     assert terms["redness"].function(red).tolist() == [2.0]

@@ -50,9 +50,9 @@ def scorer():
     return network.requires_grad_(False)
 
 
-def assert_same(reward, score, size):
+def assert_same(reward, reference, size):
     images = [picture(1, *size).requires_grad_() for _ in range(2)]
-    ours, theirs = (f(x) for f, x in zip((reward, score), images, strict=True))
+    ours, theirs = (f(x) for f, x in zip((reward, reference), images, strict=True))
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     slopes = [
         torch.autograd.grad(s.sum(), x)[0] for s, x in zip((ours, theirs), images, strict=True)
@@ -87,8 +87,8 @@ def test_head_and_encoder_side_by_side_are_read_too(scorer):
 def test_clip_vision_of_comfyui_is_an_encoder():
     head, host = seeded(lambda: LAIONHead(32)), host_vision("clip")
     encoder, image = as_encoder(host), picture(2)
-    found = Aesthetic(built(head.state_dict()), encoder)(image)
-    torch.testing.assert_close(found, head(encoder.image_embed(image))[:, 0])
+    rewards = Aesthetic(built(head.state_dict()), encoder)(image)
+    torch.testing.assert_close(rewards, head(encoder.image_embed(image))[:, 0])
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +97,12 @@ def v25():
     return seeded(lambda: v25_head(64)), original_siglip_vision()
 
 
-def v25_score(head, siglip, preprocess):
-    def score(image):
+def v25_reward(head, siglip, preprocess):
+    def reward(image):
         pooled = siglip(pixel_values=preprocess(image)).pooler_output
         return head["scoring_head"](normalize(pooled, dim=-1))[:, 0]
 
-    return score
+    return reward
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -115,7 +115,7 @@ def test_v2_5_reads_siglip_s_pooled_embedding(v25, whole):
         reward = Aesthetic(model)
     else:
         reward = Aesthetic(built(head.state_dict()), encoder)
-    assert_same(reward, v25_score(head, siglip, encoder.preprocess), (50, 70))
+    assert_same(reward, v25_reward(head, siglip, encoder.preprocess), (50, 70))
 
 
 def test_published_sizes_are_recognised():
@@ -132,9 +132,9 @@ def test_published_sizes_are_recognised():
             for number, layer in layers.items()
             for name, tensor in layer.state_dict().items()
         }
-        found = built(state)
-        assert isinstance(found, AestheticHead)
-        assert (found.family, found.width) == (family, sizes[0])
+        head = built(state)
+        assert isinstance(head, AestheticHead)
+        assert (head.family, head.width) == (family, sizes[0])
 
 
 def test_the_head_of_another_network_is_not_taken_for_one():

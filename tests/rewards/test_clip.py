@@ -51,11 +51,11 @@ def saved(path, state):
 
 
 def assert_same(ours, theirs, image):
-    """Scores and gradients of (1,3,H,W)."""
+    """Rewards and gradients of (1,3,H,W)."""
     images = [image.clone().requires_grad_() for _ in range(2)]
-    scores = [score(leaf) for score, leaf in zip((ours, theirs), images, strict=True)]
-    torch.testing.assert_close(scores[0], scores[1].reshape(1), atol=1e-4, rtol=1e-4)
-    slopes = [torch.autograd.grad(s.sum(), x)[0] for s, x in zip(scores, images, strict=True)]
+    rewards = [reward(leaf) for reward, leaf in zip((ours, theirs), images, strict=True)]
+    torch.testing.assert_close(rewards[0], rewards[1].reshape(1), atol=1e-4, rtol=1e-4)
+    slopes = [torch.autograd.grad(s.sum(), x)[0] for s, x in zip(rewards, images, strict=True)]
     largest = slopes[1].abs().amax()
     assert largest > 0
     torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-3, atol=1e-3 * float(largest))
@@ -87,8 +87,8 @@ def test_text_similarity_is_the_cosine_of_transformers(pretrained, loaded, size)
     tokens = clip_tokenizer()([PROMPT], padding=True, return_tensors="pt")
 
     def theirs(image):
-        found = pretrained(pixel_values=crop(image), **tokens)
-        return (found.image_embeds * found.text_embeds).sum(dim=1)
+        output = pretrained(pixel_values=crop(image), **tokens)
+        return (output.image_embeds * output.text_embeds).sum(dim=1)
 
     assert_same(CLIPTextSimilarity(loaded, PROMPT), theirs, picture(1, *size))
 
@@ -109,8 +109,8 @@ def as_before(network):
         method = getattr(network, name)
 
         def features(*args, method=method, **inputs):
-            found = method(*args, **inputs)
-            return getattr(found, "pooler_output", found)
+            output = method(*args, **inputs)
+            return getattr(output, "pooler_output", output)
 
         setattr(network, name, features)
     return network
@@ -211,8 +211,8 @@ def test_prompts_are_the_same_tokens_as_open_clip_s():
 
 def test_letters_are_repaired_as_open_clip_repairs_them():
     cleaned = original("open_clip.tokenizer").basic_clean
-    places = (range(0x20, 0x7F), range(0xA0, 0x3200), range(0xFB00, 0xFB07), range(0xFE00, 0x10000))
-    letters = [f"a {chr(code)}b" for part in places for code in part]
+    ranges = (range(0x20, 0x7F), range(0xA0, 0x3200), range(0xFB00, 0xFB07), range(0xFE00, 0x10000))
+    letters = [f"a {chr(code)}b" for part in ranges for code in part]
     assert len(letters) > 12000
     marked = ["a\u0301 e", "&lt;b&gt; &amp;amp; x", "<b>&eacute;</b>", "line\r\nbreak", "😀"]
     for text in letters + marked:
@@ -244,16 +244,16 @@ def test_hpsv2_is_the_original_s_from_an_8_bit_picture_and_prompt_on(preference,
     prepare = hpsv2_module("transform").image_transform(224, False, resize_longest_max=True)
     image = harsh(*size)
     tokens = original("open_clip").tokenize([PROMPT])
-    found = preference(prepare(pil(image[0]))[None], tokens)
-    theirs = (found["image_features"] @ found["text_features"].T).diagonal()
+    output = preference(prepare(pil(image[0]))[None], tokens)
+    theirs = (output["image_features"] @ output["text_features"].T).diagonal()
     torch.testing.assert_close(HPSv2(judge, PROMPT)(image), theirs, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(225, 225), (256, 192), (100, 313)])
 def test_hpsv2_and_its_gradient_are_imscore_s(preference, size):
     package = original("imscore.hps.model")
-    made = (preference, None, None)
-    with patch.object(package, "create_model_and_transforms", lambda *a, **k: made):
+    created = (preference, None, None)
+    with patch.object(package, "create_model_and_transforms", lambda *a, **k: created):
         theirs = package.HPSv2()
     network = models.build(
         Stored(Path("model.safetensors"), theirs.state_dict())
@@ -283,11 +283,11 @@ def test_the_published_sizes_are_recognised_by_names_and_shapes(name, weights):
         sizes = CLIPConfig(vision_config=vision, text_config=text, projection_dim=joint)
         network = CLIPModel(sizes)
     state = hollow(network)
-    found = models.build(Stored(Path("file"), state))
-    assert type(found) is CLIP
-    assert sum(weight.numel() for weight in found.parameters()) == weights
-    made = config_of(state)
-    for ours, theirs in ((made.vision_config, vision), (made.text_config, text)):
+    rebuilt = models.build(Stored(Path("file"), state))
+    assert type(rebuilt) is CLIP
+    assert sum(weight.numel() for weight in rebuilt.parameters()) == weights
+    config = config_of(state)
+    for ours, theirs in ((config.vision_config, vision), (config.text_config, text)):
         assert {key: getattr(ours, key) for key in theirs} == theirs
 
 
@@ -297,8 +297,8 @@ def test_open_clip_s_vit_h_14_is_read_as_clip_h():
     text = {"layers": 24, "width": 1024, "heads": 16}
     with torch.device("meta"):
         network = package.CLIP(1024, package.CLIPVisionCfg(**vision), package.CLIPTextCfg(**text))
-    found = models.build(Stored(Path("HPS_v2.1_compressed.pt"), hollow(network)))
-    assert type(found) is CLIP
-    assert sum(weight.numel() for weight in found.parameters()) == 986_109_441
+    rebuilt = models.build(Stored(Path("HPS_v2.1_compressed.pt"), hollow(network)))
+    assert type(rebuilt) is CLIP
+    assert sum(weight.numel() for weight in rebuilt.parameters()) == 986_109_441
     sizes, _, _ = published("CLIP-H")
-    assert {key: getattr(found.network.config.vision_config, key) for key in sizes} == sizes
+    assert {key: getattr(rebuilt.network.config.vision_config, key) for key in sizes} == sizes

@@ -49,10 +49,10 @@ def tower(network):
 
 def original_embed(network, pixels):
     if isinstance(network, SiglipModel):
-        found = network.get_image_features(pixel_values=pixels)
-        return getattr(found, "pooler_output", found)
-    found = network(pixel_values=pixels)
-    return found.image_embeds if hasattr(found, "image_embeds") else found.pooler_output
+        output = network.get_image_features(pixel_values=pixels)
+        return getattr(output, "pooler_output", output)
+    output = network(pixel_values=pixels)
+    return output.image_embeds if hasattr(output, "image_embeds") else output.pooler_output
 
 
 ORIGINALS = {
@@ -88,16 +88,16 @@ def test_embeddings_patches_and_gradients_are_those_of_transformers(name, stored
     torch.testing.assert_close(*slopes, atol=1e-3 * float(slopes[1].abs().amax()), rtol=1e-3)
     hidden = tower(theirs)(pixel_values=pixels, output_hidden_states=True).hidden_states
     hidden = hidden or vision_states(theirs, pixels)
-    for found, layer in zip(ours.patches(image), (1, 2, 3), strict=True):
-        torch.testing.assert_close(found, hidden[layer][:, others:], atol=1e-4, rtol=1e-3)
+    for patches, layer in zip(ours.patches(image), (1, 2, 3), strict=True):
+        torch.testing.assert_close(patches, hidden[layer][:, others:], atol=1e-4, rtol=1e-3)
 
 
 def vision_states(network, pixels):
     """Of a SigLIP with both towers, whose vision part alone does not record them."""
     states = [tower(network).embeddings(pixels)]
     for layer in tower(network).encoder.layers:
-        found = layer(states[-1], None)
-        states.append(found[0] if isinstance(found, tuple) else found)
+        output = layer(states[-1], None)
+        states.append(output[0] if isinstance(output, tuple) else output)
     return states
 
 
@@ -110,8 +110,8 @@ def test_text_similarity_by_siglip_is_transformers():
     assert len(tokens.input_ids[0]) == 16
     image = picture(2)
     ids = torch.tensor(tokens.input_ids)
-    found = original(pixel_values=network.preprocess(image), input_ids=ids)
-    wanted = (found.image_embeds * found.text_embeds).sum(dim=1)
+    output = original(pixel_values=network.preprocess(image), input_ids=ids)
+    wanted = (output.image_embeds * output.text_embeds).sum(dim=1)
     ours = CLIPTextSimilarity(network, prompt)(image)
     torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=0)
 
@@ -154,11 +154,11 @@ def published_dinov2():
 def test_the_published_sizes_are_recognised_by_names_and_shapes(published, kind, millions):
     with torch.device("meta"):
         original, sizes = published()
-    found = models.build(Stored(Path("file"), hollow(original)))
-    assert type(found) is kind
-    weights, theirs = (sum(w.numel() for w in n.parameters()) for n in (found, original))
+    rebuilt = models.build(Stored(Path("file"), hollow(original)))
+    assert type(rebuilt) is kind
+    weights, theirs = (sum(w.numel() for w in n.parameters()) for n in (rebuilt, original))
     assert weights == theirs and round(weights / 1e6) == millions
-    config = tower(found.network).config
+    config = tower(rebuilt.network).config
     assert {name: getattr(config, name) for name in sizes} == sizes
     assert config.hidden_act == tower(original).config.hidden_act
 
@@ -170,6 +170,6 @@ def test_a_tower_that_was_written_alone_is_read_as_the_published_one():
         alone = {n.removeprefix("vision_model."): t for n, t in weights.items()}
         alone.pop("visual_projection.weight", None)
         weights.pop("visual_projection.weight", None)
-        found = [models.build(Stored(Path("file"), state)) for state in (weights, alone)]
-        assert type(found[0]) is type(found[1]) is kind
-        assert torch.equal(*(network.image_embed(image) for network in found))
+        networks = [models.build(Stored(Path("file"), state)) for state in (weights, alone)]
+        assert type(networks[0]) is type(networks[1]) is kind
+        assert torch.equal(*(network.image_embed(image) for network in networks))

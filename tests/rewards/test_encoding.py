@@ -38,8 +38,8 @@ def clip(dtype=torch.float32, **sizes):
 
 def gradient(reward, image, weight=1.0):
     image = image.clone().requires_grad_()
-    score = reward(image)
-    return score.detach(), torch.autograd.grad(weight * score.sum(), image)[0] / weight
+    value = reward(image)
+    return value.detach(), torch.autograd.grad(weight * value.sum(), image)[0] / weight
 
 
 def count(network):
@@ -60,7 +60,7 @@ def test_rewards_on_one_encoder_encode_a_picture_once_per_iteration():
     calls = count(network)
     objective = Objective({name: Weighted(1.0, term) for name, term in terms.items()})
     image = picture(2).requires_grad_()
-    total, scores = objective.reward(image)
+    total, _ = objective.reward(image)
     (shared,) = torch.autograd.grad(total.sum(), image)
     assert len(calls) == 1
     apart = sum(gradient(term, image.detach())[1] for term in terms.values())
@@ -82,8 +82,8 @@ def test_rewards_under_the_same_cutouts_share_their_parts():
     network = clip()
     calls, cutouts = count(network), Cutouts(count=3)
     terms = [CLIPTextSimilarity(network, text) for text in (PROMPT, "a tree")]
-    made = {str(i): Weighted(1.0, cutouts(term)) for i, term in enumerate(terms)}
-    Objective(made).reward(picture())
+    rewards = {str(i): Weighted(1.0, cutouts(term)) for i, term in enumerate(terms)}
+    Objective(rewards).reward(picture())
     assert len(calls) == 4
 
 
@@ -105,8 +105,8 @@ class Saved:
 def kept_bytes(network, image):
     saved = Saved(network)
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-        score = network.image_embed(image.clone().requires_grad_()).sum()
-    return saved.bytes, score
+        total = network.image_embed(image.clone().requires_grad_()).sum()
+    return saved.bytes, total
 
 
 def layers_of(network):
@@ -120,14 +120,14 @@ def test_recomputing_keeps_less_and_changes_nothing(title):
     encoder = layers_of(network)
     layers = getattr(encoder, "layers", None) or encoder.layer
     reward = StyleSimilarity(network, picture(1, seed=7, dtype=torch.float64))
-    score, slope = gradient(reward, image)
+    value, slope = gradient(reward, image)
     kept, _ = kept_bytes(network, image)
     assert not any("forward" in vars(layer) for layer in layers)
     for layer in layers:
         del running._recomputers[layer]
-    plain_score, plain_slope = gradient(reward, image)
+    plain_value, plain_slope = gradient(reward, image)
     plain, _ = kept_bytes(network, image)
-    assert torch.equal(score, plain_score)
+    assert torch.equal(value, plain_value)
     torch.testing.assert_close(slope, plain_slope, rtol=1e-9, atol=1e-14)
     assert kept < plain / 2
 
@@ -139,11 +139,11 @@ def agree(ours, theirs):
     return float(cosine_similarity(ours.flatten(), theirs.flatten(), dim=0))
 
 
-@pytest.mark.parametrize("dtype, score_apart, alike", [
+@pytest.mark.parametrize("dtype, value_apart, alike", [
     (torch.float16, 2e-3, 0.9995), (torch.bfloat16, 2e-2, 0.99),
 ])  # fmt: skip
 @pytest.mark.parametrize("kind", ["text", "image", "style"])
-def test_half_precision_agrees_with_single(dtype, score_apart, alike, kind):
+def test_half_precision_agrees_with_single(dtype, value_apart, alike, kind):
     def reward(network):
         if kind == "text":
             return CLIPTextSimilarity(network, PROMPT)
@@ -152,10 +152,10 @@ def test_half_precision_agrees_with_single(dtype, score_apart, alike, kind):
         )
 
     image = picture(2)
-    score, slope = gradient(reward(clip(layers=4)), image)
-    half_score, half_slope = gradient(reward(clip(dtype, layers=4)), image)
-    assert half_score.dtype == half_slope.dtype == torch.float32
-    torch.testing.assert_close(half_score, score, atol=score_apart, rtol=score_apart)
+    value, slope = gradient(reward(clip(layers=4)), image)
+    half_value, half_slope = gradient(reward(clip(dtype, layers=4)), image)
+    assert half_value.dtype == half_slope.dtype == torch.float32
+    torch.testing.assert_close(half_value, value, atol=value_apart, rtol=value_apart)
     assert agree(half_slope, slope) > alike
 
 
@@ -173,5 +173,5 @@ def test_without_scaling_it_would(weight):
     _, slope = gradient(PickScore(clip(), PROMPT), image)
     half = PickScore(clip(torch.float16), PROMPT)
     with patch.object(scaled._Scale, "fit", lambda *arguments: None):
-        found = gradient(half, image, weight)[1]
-    assert not agree(found, slope) > 0.9
+        unscaled = gradient(half, image, weight)[1]
+    assert not agree(unscaled, slope) > 0.9

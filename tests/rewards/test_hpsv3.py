@@ -54,9 +54,9 @@ def processor():
     tokenizer = Qwen2TokenizerFast(*files, unk_token=None, padding_side="right")
     tokenizer.add_special_tokens({"additional_special_tokens": special})
     seers = Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor()
-    made = Qwen2VLProcessor(*seers, chat_template=CHAT)
+    processor = Qwen2VLProcessor(*seers, chat_template=CHAT)
     assert len(tokenizer) == WORDS - 1
-    return made
+    return processor
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +124,12 @@ def test_score_and_gradient_are_the_original_s(original, names):
     weights = original.state_dict()
     model = loaded(older_names(weights) if names == "older" else weights)
     image = picture(2, 60, 84).requires_grad_()
-    score = HPSv3(model, PROMPT)(image)
-    (gradient,) = torch.autograd.grad(score.sum(), image)
+    reward = HPSv3(model, PROMPT)(image)
+    (gradient,) = torch.autograd.grad(reward.sum(), image)
     batch = prepared(original, image.detach(), PROMPT)
     patches, _ = prepare(image, PIXELS)
     theirs = original(**{**batch, "pixel_values": patches.flatten(0, 1)})["logits"][:, 0]
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-5)
     (wanted,) = torch.autograd.grad(theirs.sum(), image)
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
@@ -185,8 +185,8 @@ def test_a_folder_with_its_config_is_the_same(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(qwen_config(layers=1, depth=1).to_dict()))
     folder, image = models.build(read(tmp_path)), picture(1, 60, 84)
     folder.tokenizer = qwen_tokenizer()
-    scores = [HPSv3(one, PROMPT)(image) for one in (folder, loaded(weights))]
-    torch.testing.assert_close(*scores)
+    rewards = [HPSv3(one, PROMPT)(image) for one in (folder, loaded(weights))]
+    torch.testing.assert_close(*rewards)
 
 
 def test_names_and_shapes_of_the_published_size_fit(processor, monkeypatch):

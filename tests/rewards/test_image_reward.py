@@ -59,10 +59,10 @@ def original_score(original, pixels, prompt):
 @pytest.mark.parametrize("size", SIZES)
 def test_score_and_gradient_are_the_original_s(model, original, size):
     image = picture(2, *size).requires_grad_()
-    score = ImageReward(model, PROMPT)(image)
+    reward = ImageReward(model, PROMPT)(image)
     theirs = original_score(original, model.preprocess(image), PROMPT)
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
-    (gradient,) = torch.autograd.grad(score.sum(), image)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(reward.sum(), image)
     (wanted,) = torch.autograd.grad(theirs.sum(), image)
     assert wanted.abs().max() > 1e-4
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
@@ -80,10 +80,10 @@ def test_score_of_an_8_bit_picture_is_the_original_s(model, original, size):
 def test_score_and_gradient_are_those_of_imscore():
     port = ported_image_reward().requires_grad_(False)
     image = picture(2, 240, 300).requires_grad_()
-    score = ImageReward(loaded(port.state_dict()), PROMPT)(image)
+    reward = ImageReward(loaded(port.state_dict()), PROMPT)(image)
     theirs = port.score(image, [PROMPT] * 2)[:, 0]
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
-    (gradient,) = torch.autograd.grad(score.sum(), image)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(reward.sum(), image)
     (wanted,) = torch.autograd.grad(theirs.sum(), image)
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
@@ -105,19 +105,19 @@ def test_the_prompt_matters_and_its_padding_does_not(model):
     assert (fox - tree).abs() > 1e-3
     ids, mask = model.tokenize("a red fox")
     cut = int(mask.sum())
-    alone = model.score(image, (ids[:, :cut], mask[:, :cut]))
+    alone = model.reward(image, (ids[:, :cut], mask[:, :cut]))
     torch.testing.assert_close(alone, fox, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_scores_and_climbs_alike(original, model, dtype):
-    gradients, scores = [], []
+    gradients, rewards = [], []
     for network in (model, loaded(original.state_dict()).to(dtype)):
         image = picture(1, 224, 224).requires_grad_()
-        score = ImageReward(network, PROMPT)(image)
-        gradients += torch.autograd.grad(score.sum(), image)
-        scores.append(score)
-    torch.testing.assert_close(*scores, rtol=0, atol=10 * torch.finfo(dtype).eps)
+        reward = ImageReward(network, PROMPT)(image)
+        gradients += torch.autograd.grad(reward.sum(), image)
+        rewards.append(reward)
+    torch.testing.assert_close(*rewards, rtol=0, atol=10 * torch.finfo(dtype).eps)
     assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
 
 
@@ -164,17 +164,17 @@ def test_a_file_without_a_weight_is_refused(original, name):
         loaded(weights)
 
 
-@pytest.mark.parametrize("place", ["ImageReward.vocab.txt", "bert-base-uncased/vocab.txt"])
-def test_the_vocabulary_lies_beside_the_published_file(original, model, tmp_path, place):
+@pytest.mark.parametrize("vocabulary", ["ImageReward.vocab.txt", "bert-base-uncased/vocab.txt"])
+def test_the_vocabulary_lies_beside_the_published_file(original, model, tmp_path, vocabulary):
     file = tmp_path / "ImageReward.pt"
     torch.save(original.state_dict(), file)
     with pytest.raises(FileNotFoundError, match="get vocab.txt from .*bert-base-uncased"):
         reward_models.load(file)
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    write_vocabulary(tmp_path / place)
+    (tmp_path / vocabulary).parent.mkdir(exist_ok=True)
+    write_vocabulary(tmp_path / vocabulary)
     image = picture(1)
-    scores = [ImageReward(one, PROMPT)(image) for one in (reward_models.load(file), model)]
-    torch.testing.assert_close(*scores, rtol=0, atol=0)
+    rewards = [ImageReward(one, PROMPT)(image) for one in (reward_models.load(file), model)]
+    torch.testing.assert_close(*rewards, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("words", [VOCABULARY[:-1], ("fox",) * len(VOCABULARY)])

@@ -45,9 +45,11 @@ def latents(count=2, side=8):
 
 
 def tokens(filler):
-    made = clip_tokenizer()
-    made.pad_token = filler
-    return made([PROMPT, ""], padding="max_length", max_length=77, return_tensors="pt").input_ids
+    tokenizer = clip_tokenizer()
+    tokenizer.pad_token = filler
+    return tokenizer(
+        [PROMPT, ""], padding="max_length", max_length=77, return_tensors="pt"
+    ).input_ids
 
 
 def original_words(parts):
@@ -84,14 +86,14 @@ def original_score(parts, latent, timestep):
 @pytest.mark.parametrize("timestep", [1, 501])
 def test_score_and_gradient_are_the_original_s(parts, timestep):
     latent = latents().requires_grad_()
-    score = LRM(loaded(parts), PROMPT, timestep)(latent)
-    (gradient,) = torch.autograd.grad(score.sum(), latent)
+    reward = LRM(loaded(parts), PROMPT, timestep)(latent)
+    (gradient,) = torch.autograd.grad(reward.sum(), latent)
     noised = noisy(latent, timestep)
     theirs = torch.cat([original_score(parts, noised[i : i + 1], timestep) for i in range(2)])
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-5)
     (wanted,) = torch.autograd.grad(theirs.sum(), latent)
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
-    assert (LRM(loaded(parts), "a car", timestep)(latent) - score).abs().min() > 1e-3
+    assert (LRM(loaded(parts), "a car", timestep)(latent) - reward).abs().min() > 1e-3
 
 
 @pytest.mark.parametrize("timestep", [1, 501, 951])
@@ -126,8 +128,8 @@ def test_the_published_folder_is_read(parts, tmp_path):
     assert is_folder(folder)
     network = models.build(read(folder))
     network.tokenizer = clip_tokenizer()
-    scores = [LRM(one, PROMPT)(latents()) for one in (network, loaded(parts))]
-    torch.testing.assert_close(*scores)
+    rewards = [LRM(one, PROMPT)(latents()) for one in (network, loaded(parts))]
+    torch.testing.assert_close(*rewards)
 
 
 def test_layers_are_computed_again_in_backward(parts):

@@ -67,8 +67,8 @@ def test_modifiers_nest_and_their_names_can_be_read(cls):
     label = build(cls).label
     assert list(twice) == [label.format(name) + ", clamped" for name in terms]
     assert [term.weight for term in twice.values()] == [2.0, -1.0]
-    total, scores = Objective(twice).reward(picture())
-    assert total.shape == (2,) and len(scores) == 2
+    total, values = Objective(twice).reward(picture())
+    assert total.shape == (2,) and len(values) == 2
 
 
 def rewards_node(name):
@@ -79,9 +79,9 @@ def test_clamp_has_no_gradient_beyond_its_limits():
     image = (
         torch.tensor([0.1, 0.5, 0.9]).view(3, 1, 1, 1).expand(3, 3, 4, 4).clone().requires_grad_()
     )
-    score = Clamp(0.3, 0.7)(Darkness())(image)
-    assert score.tolist() == pytest.approx([0.7, 0.5, 0.3])
-    slope = torch.autograd.grad(score.sum(), image)[0].abs().amax((1, 2, 3))
+    reward = Clamp(0.3, 0.7)(Darkness())(image)
+    assert reward.tolist() == pytest.approx([0.7, 0.5, 0.3])
+    slope = torch.autograd.grad(reward.sum(), image)[0].abs().amax((1, 2, 3))
     assert slope[0] == 0 and slope[1] > 0 and slope[2] == 0
 
 
@@ -98,9 +98,9 @@ def test_negate_turns_around():
 
 def test_normalise_gives_its_pictures_mean_0_and_deviation_1():
     pictures = picture(6) * torch.linspace(0.3, 1, 6).view(6, 1, 1, 1)
-    score = Normalise(pictures)(JPEGCompressibility())(pictures)
-    assert score.mean().item() == pytest.approx(0, abs=1e-5)
-    assert score.std().item() == pytest.approx(1, abs=1e-5)
+    reward = Normalise(pictures)(JPEGCompressibility())(pictures)
+    assert reward.mean().item() == pytest.approx(0, abs=1e-5)
+    assert reward.std().item() == pytest.approx(1, abs=1e-5)
 
 
 def test_normalise_explains_what_it_needs():
@@ -137,8 +137,8 @@ def test_masks_are_joined_and_stretched_to_the_picture():
     left, middle = torch.zeros(2, 1, 10, 10)
     left[..., :2], middle[..., 2:5] = 1, 1
     image = torch.cat([torch.zeros(2, 3, 16, 20), torch.ones(2, 3, 16, 20)], dim=3)
-    score = Mask(torch.cat([left, middle]), feather=0.0)(Darkness())(image)
-    assert score.tolist() == pytest.approx([1, 1], abs=0.05)
+    reward = Mask(torch.cat([left, middle]), feather=0.0)(Darkness())(image)
+    assert reward.tolist() == pytest.approx([1, 1], abs=0.05)
 
 
 def test_an_empty_mask_is_explained():
@@ -181,7 +181,7 @@ def test_an_empty_crop_is_explained(values):
 
 
 def terms(*weights):
-    return {str(place): Weighted(weight, Darkness()) for place, weight in enumerate(weights)}
+    return {str(index): Weighted(weight, Darkness()) for index, weight in enumerate(weights)}
 
 
 def test_minimum_lies_between_the_lowest_and_the_mean():
@@ -207,14 +207,14 @@ def test_minimum_of_nothing_is_explained():
 
 def test_the_minimum_node_makes_one_term_of_many():
     node = next(node for node in combine.NODES if node.__name__ == "DNOMinimumReward")
-    (found,) = node.execute(
+    (rewards,) = node.execute(
         softness=0.2,
         reward_1={"contrast": Weighted(2.0, Contrast())},
         weight_1=1.0,
         reward_2={"JPEG compressibility": Weighted(1.0, JPEGCompressibility())},
         weight_2=0.01,
     ).result
-    ((name, term),) = found.items()
+    ((name, term),) = rewards.items()
     assert name == "lowest of contrast, JPEG compressibility"
     assert term.function.differentiable is False
     assert [inner.weight for inner in term.function.terms.values()] == [2.0, 0.01]

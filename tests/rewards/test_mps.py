@@ -58,10 +58,10 @@ def model(original):
 @pytest.mark.parametrize("size", SIZES)
 def test_score_and_gradient_are_the_original_s(model, original, size):
     image = picture(2, *size).requires_grad_()
-    score = MPS(model, PROMPT)(image)
+    reward = MPS(model, PROMPT)(image)
     theirs = original.score(image.as_subclass(Exact), [PROMPT] * 2).as_subclass(torch.Tensor)
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-5)
-    (gradient,) = torch.autograd.grad(score.sum(), image)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(reward.sum(), image)
     (wanted,) = torch.autograd.grad(theirs.sum(), image)
     assert wanted.abs().max() > 1e-5
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
@@ -82,7 +82,7 @@ def test_words_unlike_the_condition_are_not_looked_at(model, original):
     assert 0 < (~prompt.seen).sum() < 9  # of these weights, which transformers 4 and 5 draw apart
     image = picture(1, 224, 224)
     every = prompt._replace(seen=torch.ones_like(prompt.seen))
-    assert (model.score(image, every) - model.score(image, prompt)).abs() > 1e-3
+    assert (model.reward(image, every) - model.reward(image, prompt)).abs() > 1e-3
 
 
 def test_names_as_the_original_network_has_them_are_the_same(model, original):
@@ -101,13 +101,13 @@ def test_places_stay_exact_in_half_precision(original, model):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_scores_and_climbs_alike(original, model, dtype):
-    gradients, scores = [], []
+    gradients, rewards = [], []
     for network in (model, loaded(original.state_dict()).to(dtype)):
         image = picture(1, 224, 224).requires_grad_()
-        score = MPS(network, PROMPT)(image)
-        gradients += torch.autograd.grad(score.sum(), image)
-        scores.append(score)
-    torch.testing.assert_close(*scores, rtol=0, atol=10 * torch.finfo(dtype).eps)
+        reward = MPS(network, PROMPT)(image)
+        gradients += torch.autograd.grad(reward.sum(), image)
+        rewards.append(reward)
+    torch.testing.assert_close(*rewards, rtol=0, atol=10 * torch.finfo(dtype).eps)
     assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
 
 

@@ -31,8 +31,8 @@ def scorer(cls):
 
 def gradient(reward, image):
     image = image.clone().requires_grad_()
-    (found,) = torch.autograd.grad(reward(image).sum(), image)
-    return found
+    (slope,) = torch.autograd.grad(reward(image).sum(), image)
+    return slope
 
 
 @every(REWARDS)
@@ -75,10 +75,10 @@ def test_a_number_or_choice_out_of_bounds_is_named(cls):
 @every(REWARDS)
 @pytest.mark.parametrize("size", [(24, 32), (33, 17), (8, 8), (5, 64)])
 def test_gives_one_finite_score_per_image_of_any_size(cls, size):
-    score = scorer(cls)(picture(3, *size))
-    assert score.shape == (3,)
-    assert score.dtype == torch.float32
-    assert torch.isfinite(score).all()
+    reward = scorer(cls)(picture(3, *size))
+    assert reward.shape == (3,)
+    assert reward.dtype == torch.float32
+    assert torch.isfinite(reward).all()
 
 
 @every(REWARDS)
@@ -132,5 +132,5 @@ def test_climbing_the_gradient_raises_every_score(cls):
 
 @every([cls for cls in REWARDS if not cls.differentiable])
 def test_a_reward_without_a_gradient_scores_a_picture_that_carries_one(cls):
-    score = scorer(cls)(picture().requires_grad_())
-    assert not score.requires_grad
+    reward = scorer(cls)(picture().requires_grad_())
+    assert not reward.requires_grad

@@ -34,9 +34,9 @@ def test_content_is_compared_by_the_cosine_of_embeddings(title):
 @pytest.mark.parametrize("reward, best", [(ImageSimilarity, 1.0), (StyleSimilarity, 0.0)])
 def test_the_reference_itself_is_best(title, reward, best):
     network, reference = encoder(title), picture(2, seed=7)
-    made = reward(network, reference)
-    torch.testing.assert_close(made(reference), torch.full((2,), best), atol=1e-5, rtol=0)
-    assert (made(picture(2)) < best - 1e-4).all()
+    similarity = reward(network, reference)
+    torch.testing.assert_close(similarity(reference), torch.full((2,), best), atol=1e-5, rtol=0)
+    assert (similarity(picture(2)) < best - 1e-4).all()
 
 
 @every_title
@@ -51,20 +51,20 @@ def test_style_is_the_formula_of_its_page(title):
         size = ours.square().sum() + theirs.square().sum()
         return (ours - theirs).square().sum() / size / 2
 
-    for number, score in enumerate(StyleSimilarity(network, reference)(image)):
+    for number, reward in enumerate(StyleSimilarity(network, reference)(image)):
         layers = zip(network.patches(image), network.patches(reference), strict=True)
         terms = []
         for ours, theirs in layers:
             (m, c), (n, d) = statistics(ours[number]), statistics(theirs[0])
             terms.append(apart(m, n) + apart(c, d))
         wanted = -torch.stack(terms).mean()
-        torch.testing.assert_close(score.double(), wanted, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(reward.double(), wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_the_nearest_of_several_styles_counts():
     network, image, references = encoder("CLIP vision"), picture(3), picture(2, seed=7)
-    scores = [StyleSimilarity(network, references[i : i + 1])(image) for i in range(2)]
-    torch.testing.assert_close(StyleSimilarity(network, references)(image), torch.maximum(*scores))
+    rewards = [StyleSimilarity(network, references[i : i + 1])(image) for i in range(2)]
+    torch.testing.assert_close(StyleSimilarity(network, references)(image), torch.maximum(*rewards))
 
 
 def test_style_does_not_care_where_things_are_and_content_does():

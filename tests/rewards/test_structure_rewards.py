@@ -28,8 +28,8 @@ def flat(*rgb, size=16):
 
 def spot(x, y, size=48, radius=5):
     """A red disc on grey, its centre at (x, y) as shares of the side."""
-    place = (torch.arange(size) + 0.5) / size
-    inside = torch.hypot(place - x, place[:, None] - y) < radius / size
+    position = (torch.arange(size) + 0.5) / size
+    inside = torch.hypot(position - x, position[:, None] - y) < radius / size
     return torch.where(inside, flat(0.9, 0.1, 0.1, size=size), flat(0.5, 0.5, 0.5, size=size))
 
 
@@ -42,11 +42,11 @@ def blurred(image, width=5):
 @pytest.mark.parametrize("size, cells", [((6, 8), (3, 4)), ((7, 5), (3, 4)), ((3, 2), (5, 5))])
 def test_grid_keeps_the_mean_and_averages_exactly(size, cells):
     image = torch.rand(2, 3, *size, dtype=torch.float64)
-    found = grid(image, *cells)
-    assert found.shape == (2, 3, *cells)
-    torch.testing.assert_close(found.mean((2, 3)), image.mean((2, 3)))
+    averages = grid(image, *cells)
+    assert averages.shape == (2, 3, *cells)
+    torch.testing.assert_close(averages.mean((2, 3)), image.mean((2, 3)))
     if size == (6, 8):
-        torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(image, 2))
+        torch.testing.assert_close(averages, torch.nn.functional.avg_pool2d(image, 2))
 
 
 def test_root_is_a_square_root_with_a_finite_slope():
@@ -149,12 +149,17 @@ def test_symmetry_of_a_picture_and_its_mirror_image_is_one(axis, turned):
 
 
 def test_composition_follows_the_spot():
-    places = {"left": (0.15, 0.5), "right": (0.85, 0.5), "top": (0.5, 0.15), "bottom": (0.5, 0.85)}
-    places |= {"centre": (0.5, 0.5), "thirds": (1 / 3, 2 / 3)}
-    for layout in places:
-        scores = {at: Composition(layout)(spot(*places[at])).item() for at in places}
-        assert max(scores, key=scores.get) == layout
-        assert min(scores.values()) >= 0 and scores[layout] > 0.7
+    positions = {
+        "left": (0.15, 0.5),
+        "right": (0.85, 0.5),
+        "top": (0.5, 0.15),
+        "bottom": (0.5, 0.85),
+    }
+    positions |= {"centre": (0.5, 0.5), "thirds": (1 / 3, 2 / 3)}
+    for layout in positions:
+        rewards = {at: Composition(layout)(spot(*positions[at])).item() for at in positions}
+        assert max(rewards, key=rewards.get) == layout
+        assert min(rewards.values()) >= 0 and rewards[layout] > 0.7
 
 
 def test_composition_with_a_mask_counts_what_lies_inside():

@@ -118,14 +118,14 @@ def test_preprocessing_is_the_original_s_up_to_8_bit_rounding(published, size):
 @pytest.mark.parametrize("scale", ["probability", "log-probability"])
 def test_score_and_gradient_are_the_original_s(published, original, package, scale, monkeypatch):
     model, image = loaded(published), picture(2, 42, 42).requires_grad_()
-    score = VQAScore(model, PROMPT, scale)(image)
-    (gradient,) = torch.autograd.grad(score.sum(), image)
+    reward = VQAScore(model, PROMPT, scale)(image)
+    (gradient,) = torch.autograd.grad(reward.sum(), image)
     tower = type(original.get_vision_tower())
     monkeypatch.setattr(tower, "forward", tower.forward.__wrapped__)  # without its no_grad
     pixels = model.preprocess(image)
     theirs = torch.stack([original_score(original, one[None], PROMPT) for one in pixels])
     theirs = theirs if scale == "probability" else theirs.log()
-    torch.testing.assert_close(score, theirs, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(reward, theirs, rtol=1e-4, atol=1e-7)
     (wanted,) = torch.autograd.grad(theirs.sum(), image)
     assert (gradient - wanted).abs().max() < 1e-4 * wanted.abs().max()
 
@@ -150,8 +150,8 @@ def test_a_folder_in_shards_with_its_config_is_the_same(published, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     folder, image = models.build(read(tmp_path)), picture(1, 30, 42)
     folder.tokenizer = t5_tokenizer()
-    scores = [VQAScore(one, PROMPT)(image) for one in (folder, loaded(published))]
-    torch.testing.assert_close(*scores)
+    rewards = [VQAScore(one, PROMPT)(image) for one in (folder, loaded(published))]
+    torch.testing.assert_close(*rewards)
 
 
 def test_the_names_of_imscore_s_file_are_known(published):
@@ -161,8 +161,8 @@ def test_the_names_of_imscore_s_file_are_known(published):
 
     other = loaded({renamed(name): tensor for name, tensor in published.items()})
     image = picture(1, 30, 42)
-    scores = [VQAScore(one, PROMPT)(image) for one in (other, loaded(published))]
-    torch.testing.assert_close(*scores)
+    rewards = [VQAScore(one, PROMPT)(image) for one in (other, loaded(published))]
+    torch.testing.assert_close(*rewards)
 
 
 def test_layers_are_computed_again_in_backward_and_features_shared(published):

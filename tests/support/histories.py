@@ -9,25 +9,25 @@ from ComfyUI_DNO.dno.history import Film, History
 from ComfyUI_DNO.dno.noise import Noise
 
 
-def iterate(step, scores, *, rewards=None, noise=None):
-    """An iterate of len(scores) images whose latent, picture and noise all tell its step."""
-    score = torch.tensor(scores, dtype=torch.float64)
-    batch = len(scores)
+def iterate(step, objectives, *, rewards=None, noise=None):
+    """An iterate of len(objectives) images whose latent, picture and noise all tell its step."""
+    objective = torch.tensor(objectives, dtype=torch.float64)
+    batch = len(objectives)
     return Iterate(
         step=step,
-        objective=score,
-        reward=score if rewards is None else torch.tensor(rewards),
-        terms={"light": score + 1},
-        indicators={"P(z)": score.new_full((batch,), 1 / (step + 1))},
+        objective=objective,
+        reward=objective if rewards is None else torch.tensor(rewards),
+        terms={"light": objective + 1},
+        indicators={"P(z)": objective.new_full((batch,), 1 / (step + 1))},
         latent=torch.full((batch, 2, 3, 3), float(step)),
         image=torch.full((batch, 3, 4, 4), min(step / 10, 1.0)),
         noise=noise or Noise(torch.full((batch, 2, 3, 3), step + 0.5), [torch.ones(batch, 1)]),
     )
 
 
-def history_of(*scores, **keywords):
+def history_of(*objectives, **keywords):
     history = History()
-    for step, row in enumerate(scores):
+    for step, row in enumerate(objectives):
         history.add(iterate(step, row, **keywords), seconds=2.0 * (step + 1))
     return history
 

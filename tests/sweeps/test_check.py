@@ -30,6 +30,11 @@ GRAPH = {
         ({"2.image": [3]}, "ImageScale.image is 3: it takes another node's IMAGE"),
         ({"2.width": [{"node": "EmptyImage"}]}, "ImageScale.width takes INT; EmptyImage gives"),
         ({"1.width": [16], "1.height": {"from": 8, "to": 8}}, ""),
+        ({"1.width": {"draw": "integer", "low": 8, "high": 16, "count": 2000}}, ""),
+        (
+            {"1.width": {"draw": "integer", "low": -9, "high": -1, "count": 2000}},
+            "the lowest is 1.",
+        ),
     ],
 )
 def test_what_varies_is_checked(tmp_path, vary, sentence):

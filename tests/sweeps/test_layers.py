@@ -12,13 +12,13 @@ OURS = {"dno", "rewards", "regularizers", "demo", "benchmarks", "ComfyUI_DNO", "
 
 def imported(path: Path) -> set[str]:
     """The first part of each absolute import; of a relative one, dots and all."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add("." * node.level or str(node.module).split(".")[0])
-    return found
+            modules.add("." * node.level or str(node.module).split(".")[0])
+    return modules
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])

@@ -72,6 +72,8 @@ def test_an_input_may_be_what_is_compared(read):
     assert [plan.variant(number) for number in range(4)] == [
         ("3.steps 4", 0), ("3.steps 8", 0), ("3.steps 4", 1), ("3.steps 8", 1)
     ]  # fmt: skip
+    alone = read(vary={"3.steps": [4, 8]}, compare=["3.steps"])  # one entry, not in a list
+    assert [alone.variant(number) for number in range(2)] == [("3.steps 4", 0), ("3.steps 8", 0)]
 
 
 def test_values_come_from_files_ranges_and_draws(tmp_path):
@@ -123,10 +125,10 @@ def test_files_are_a_part_of_what_determines_a_row(read):
 
 @pytest.mark.parametrize("length", [1, 2, 3, 10, 1000, 4097])
 def test_the_order_has_every_row_once(length):
-    order = [Shuffle(length, 3)[place] for place in range(length)]
+    order = [Shuffle(length, 3)[index] for index in range(length)]
     assert sorted(order) == list(range(length))
     if length > 100:
-        assert order != [Shuffle(length, 4)[place] for place in range(length)]
+        assert order != [Shuffle(length, 4)[index] for index in range(length)]
         half = order[: length // 2]  # a fair sample: its mean is that of all, within 4 errors
         error = length / 12**0.5 / len(half) ** 0.5
         assert abs(sum(half) / len(half) - (length - 1) / 2) < 4 * error

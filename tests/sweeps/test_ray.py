@@ -12,7 +12,7 @@ import pytest
 
 from sweeps import plan as plans
 from sweeps import runners
-from sweeps.comfy import Place
+from sweeps.comfy import Installation
 from sweeps.rows import Store
 from sweeps.runners import Work
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class Note:
     """A job that takes a moment and notes who made which row."""
 
-    def __init__(self, place, folder, worker):
+    def __init__(self, installation, folder, worker):
         self.notes = Path(folder) / "notes"
 
     def run(self, plan, row):
@@ -58,14 +58,14 @@ def test_a_worker_that_is_killed_loses_nothing_and_makes_nothing_twice(tmp_path)
     threading.Thread(target=strike, daemon=True).start()
     with store.held() as run, runners.cluster("local", ROOT):
         work = Work(plan, store, store.keys())
-        runners.on_ray(work, run, Place(""), 2, told.extend, Note)
+        runners.on_ray(work, run, Installation(""), 2, told.extend, Note)
     rows = store.read().to_pylist()
     assert (
         sorted(row["number"] for row in rows)
         == list(range(48))
         == sorted({number for number, _ in noted(store.folder)})
     )
-    made = [number for number, _ in noted(store.folder)]
-    assert len(made) - len(set(made)) <= 1  # noted, and killed before it was written
+    numbers = [number for number, _ in noted(store.folder)]
+    assert len(numbers) - len(set(numbers)) <= 1  # noted, and killed before it was written
     assert {row["key"] for row in rows} == {line["key"] for line in told} and len(told) == 48
     assert killed and any(pid != killed[0] for _, pid in noted(store.folder))

@@ -23,7 +23,7 @@ REWARDS = {"none": [0.1, 0.2, 0.6], "much": [0.3, 0.5, 0.7]}
 def sweep(tmp_path):
     """Two variants over three prompts, all done but one, which failed."""
 
-    def made(**more):
+    def run_sweep(**more):
         given = {
             "workflow": GRAPH,
             "results": "results",
@@ -40,7 +40,7 @@ def sweep(tmp_path):
                 batch.add(done(store, row, REWARDS[row.variant][row.pair], run))
         return plan, store
 
-    return made
+    return run_sweep
 
 
 def done(store, row, reward, run):

@@ -14,9 +14,9 @@ from sweeps.rows import Store
 from tools.prepare import Failure
 
 
-def record(place, run=1, **more):
-    key = f"{place:032x}"
-    return {"key": key, "number": place, "run": run, "best": {"reward": place / 2}, **more}
+def record(number, run=1, **more):
+    key = f"{number:032x}"
+    return {"key": key, "number": number, "run": run, "best": {"reward": number / 2}, **more}
 
 
 def keys(store):
@@ -145,7 +145,7 @@ def test_keys_tell_what_is_new_once(monkeypatch):
     rng, taken = np.random.default_rng(0), Keys(np.empty(0, "S32"))
     seen = set()
     for _ in range(20):
-        some = [f"{place:032x}" for place in rng.integers(0, 300, 50)]
+        some = [f"{number:032x}" for number in rng.integers(0, 300, 50)]
         for key, new in zip(some, taken.new(some), strict=True):
             assert new == (key not in seen)
             seen.add(key)

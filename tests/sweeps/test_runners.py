@@ -13,15 +13,15 @@ GRAPH = {"1": {"class_type": "Nothing", "inputs": {"seed": 0, "level": 0}}}
 
 
 class Count:
-    """A job that notes what it made; it stops at a row, or fails at some."""
+    """A job that notes the rows it made; it stops at a row, or fails at some."""
 
     def __init__(self, stop=None, fail=()):
-        self.made, self.stop, self.fail = [], stop, fail
+        self.numbers, self.stop, self.fail = [], stop, fail
 
     def run(self, plan, row):
-        if len(self.made) == self.stop:
+        if len(self.numbers) == self.stop:
             raise KeyboardInterrupt
-        self.made.append(row.number)
+        self.numbers.append(row.number)
         return {"error": "no" if row.number in self.fail else None, "best": {"x": row.number}}
 
 
@@ -36,14 +36,14 @@ def sweep(tmp_path):
         with store.held() as run:
             work = Work(plan, store, store.keys(failed=not retry), limit)
             here(work, run, job, lambda records: None)
-        return job.made, store
+        return job.numbers, store
 
     return go
 
 
 def test_a_second_run_does_nothing(sweep):
-    made, store = sweep(Count())
-    assert sorted(made) == list(range(600)) and made != sorted(made)
+    numbers, store = sweep(Count())
+    assert sorted(numbers) == list(range(600)) and numbers != sorted(numbers)
     assert sweep(Count())[0] == []
     assert sorted(store.read(["number"])["number"].to_pylist()) == list(range(600))
 
@@ -53,7 +53,7 @@ def test_an_interrupted_run_goes_on(sweep):
     with pytest.raises(KeyboardInterrupt):
         sweep(first)
     second, store = sweep(Count())
-    assert len(first.made) == 321 and sorted(first.made + second) == list(range(600))
+    assert len(first.numbers) == 321 and sorted(first.numbers + second) == list(range(600))
     assert len(store.read(["key"])) == 600
 
 
@@ -66,8 +66,8 @@ def test_failed_rows_are_done_again_when_asked(sweep):
     fail = (3, 77)
     sweep(Count(fail=fail))
     assert sweep(Count())[0] == []
-    made, store = sweep(Count(), retry=True)
-    assert sorted(made) == list(fail)
+    numbers, store = sweep(Count(), retry=True)
+    assert sorted(numbers) == list(fail)
     assert set(store.read(["error"])["error"].to_pylist()) == {None}
 
 
@@ -78,8 +78,8 @@ def test_rows_that_are_the_same_are_made_once(sweep, tmp_path):
         "variants": {"a": {}, "b": {}},
     }
     (tmp_path / "same.json").write_text(json.dumps(given))
-    made, _ = sweep(Count(), plans.read(tmp_path / "same.json"))
-    assert len(made) == 2
+    numbers, _ = sweep(Count(), plans.read(tmp_path / "same.json"))
+    assert len(numbers) == 2
 
 
 def test_a_row_that_kills_its_worker_is_given_up(sweep, tmp_path):
@@ -90,5 +90,5 @@ def test_a_row_that_kills_its_worker_is_given_up(sweep, tmp_path):
         for _ in range(runners.DEATHS):
             store.batch(run, 0, marks=True).__enter__().begin(row.key)
         with store.batch(run, 0, marks=True) as batch:
-            record = runners._made(job, plan, row, batch, run)
-    assert not job.made and "ended 3 times in this row" in record["error"]
+            record = runners._run_row(job, plan, row, batch, run)
+    assert not job.numbers and "ended 3 times in this row" in record["error"]

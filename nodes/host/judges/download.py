@@ -33,7 +33,7 @@ def fetch(entry: Published, verify: bool = False) -> None:
     root, others = folder_to_fill(), folders()[1:]
     with _written(root):
         pieces = entry.pieces
-        there = (any(_complete(piece, place) for place in (root, *others)) for piece in pieces)
+        there = (any(_complete(piece, folder) for folder in (root, *others)) for piece in pieces)
         if not verify and all(there):
             say(f"{entry.load} is there already")
             return
@@ -117,20 +117,20 @@ def _fetch(hub: Hub, file: Remote, bar: _Bar) -> None:
     for old in file.target.parent.glob(f"{file.target.name}.*.part"):
         if old != file.part:  # of a version that has been replaced
             old.unlink()
-    digest, place = _digest(file), file.held
-    if place:
-        os.truncate(file.part, place)
+    digest, offset = _digest(file), file.held
+    if offset:
+        os.truncate(file.part, offset)
         _read_into(digest, file.part)
-    bar.add(place)
+    bar.add(offset)
     size = _SMALLEST
     with file.part.open("ab") as part:
-        while place < file.size:
+        while offset < file.size:
             management.throw_exception_if_processing_interrupted()
             started = time.monotonic()
-            block = hub.read(file, place, min(place + size, file.size))
+            block = hub.read(file, offset, min(offset + size, file.size))
             part.write(block)
             digest.update(block)
-            place += len(block)
+            offset += len(block)
             bar.add(len(block))
             size = _next_size(size, time.monotonic() - started)
     if digest.hexdigest() != file.checksum:

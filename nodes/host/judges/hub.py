@@ -61,20 +61,20 @@ class Hub:
     def files(self, pieces: Iterable[Piece], root: Path) -> list[Remote]:
         """The files of the pieces, of one revision of each repository."""
         revisions: dict[str, str] = {}
-        made: list[Remote] = []
+        files: list[Remote] = []
         for piece in pieces:
             page = piece.repository
             with _sentences(page, piece.source):
                 if page not in revisions:
                     revisions[page] = self._api.model_info(page).sha
-                found = list(self._listed(piece, revisions[page]))
-            if not found:
+                listed = list(self._listed(piece, revisions[page]))
+            if not listed:
                 raise RuntimeError(_gone(page, piece.source))
-            for file, target in found:
+            for file, name in listed:
                 checksum = file.lfs.sha256 if file.lfs else file.blob_id
-                place = root / target
-                made.append(Remote(page, revisions[page], file.path, file.size, checksum, place))
-        return made
+                target = root / name
+                files.append(Remote(page, revisions[page], file.path, file.size, checksum, target))
+        return files
 
     def _listed(self, piece: Piece, revision: str) -> Iterator[tuple]:
         """(what the hub knows of a file, its target)"""

@@ -42,13 +42,13 @@ def folder_to_fill() -> Path:
 def names() -> list[str]:
     """Files with weights, and folders of Hugging Face, in the folders and below; each once."""
     seen: set[str] = set()
-    found: set[str] = set()
+    unique: set[str] = set()
     for root in folders():
         for real, name in _listing(root).items():
-            if real not in seen and name not in found:
+            if real not in seen and name not in unique:
                 seen.add(real)
-                found.add(name)
-    return sorted(found)
+                unique.add(name)
+    return sorted(unique)
 
 
 def _listing(root: Path) -> dict[str, str]:
@@ -58,14 +58,14 @@ def _listing(root: Path) -> dict[str, str]:
         return kept[1]
     started = time.time_ns()
     read: dict[Path, int] = {}
-    made: dict[str, str] = {}
+    listing: dict[str, str] = {}
     for name, real in _walk(root, "", read, frozenset()):
-        made.setdefault(real, name)
+        listing.setdefault(real, name)
     if all(then < started - _SETTLED * 1e9 for then in read.values()):
-        _listings[root] = read, made
+        _listings[root] = read, listing
     else:
         _listings.pop(root, None)
-    return made
+    return listing
 
 
 def _changed(folder: Path) -> int:
@@ -105,8 +105,8 @@ def _walk(
             yield from _walk(below, f"{prefix}{entry.name}/", read, above | {real})
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             link = entry.is_symlink()
-            place = os.path.realpath(entry) if link else os.path.join(real, entry.name)
-            yield f"{prefix}{entry.name}", place
+            target = os.path.realpath(entry) if link else os.path.join(real, entry.name)
+            yield f"{prefix}{entry.name}", target
 
 
 def _kind(entry: os.DirEntry) -> str:
@@ -117,15 +117,15 @@ def _kind(entry: os.DirEntry) -> str:
         return ""
 
 
-def place_of(name: str) -> Path:
+def path_of(name: str) -> Path:
     """Where the file or folder of that name is. Raises FileNotFoundError, what to do about it."""
     wrong = problem(name)
     if wrong:
         raise FileNotFoundError(wrong)
-    return _place(name)
+    return _path(name)
 
 
-def _place(name: str) -> Path | None:
+def _path(name: str) -> Path | None:
     for root in folders():
         path = root / name
         if path.is_file() or path.is_dir():
@@ -139,7 +139,7 @@ def problem(name: str) -> str:
         return f"{name!r} is no name of a reward model: choose one from the list."
     root, *others = folders()
     try:
-        if _place(name):
+        if _path(name):
             return ""
         lost = next(filter(None, (missing_link(each / name) for each in (root, *others))), "")
     except OSError as error:
@@ -152,7 +152,7 @@ def problem(name: str) -> str:
     if entry is None:
         return f"{name} is not in {root}: put it there and press R, or choose another file."
     size = f" ({entry.gigabytes:g} GB)" if entry.gigabytes else ""
-    there = _place(entry.load)
+    there = _path(entry.load)
     if there:
         return f"{name} is not in {root}: choose {entry.load}, which is the same reward model."
     targets = " and ".join(dict.fromkeys(_shown(root, entry.load, p.target) for p in entry.pieces))
@@ -176,9 +176,9 @@ def _inside(name: str) -> bool:
 
 def fingerprint(name: str | None) -> str:
     """Changes when a file is replaced, so that ComfyUI reads it again."""
-    place = _place(name) if name and _inside(name) else None
-    if place is None:
+    path = _path(name) if name and _inside(name) else None
+    if path is None:
         return ""
-    paths = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     stats = [(path.name, path.stat()) for path in paths]
     return repr([(name, stat.st_mtime_ns, stat.st_size) for name, stat in stats])

@@ -98,12 +98,12 @@ def _precision(network: nn.Module, device: torch.device) -> torch.dtype:
 
 def networks_in(value: object) -> list[nn.Module]:
     """Every network that ComfyUI manages in rewards, terms and whatever they are made of."""
-    found: dict[int, nn.Module] = {}
+    networks: dict[int, nn.Module] = {}
 
     def walk(part: object) -> None:
         if isinstance(part, nn.Module):
             if getattr(part, "patcher", None) is not None:
-                found[id(part)] = part
+                networks[id(part)] = part
         elif isinstance(part, Mapping):
             for item in part.values():
                 walk(item)
@@ -114,7 +114,7 @@ def networks_in(value: object) -> list[nn.Module]:
             walk(vars(part))
 
     walk(value)
-    return list(found.values())
+    return list(networks.values())
 
 
 def bring_in(value: object) -> None:

@@ -63,9 +63,9 @@ def tokenizer_of(network: nn.Module, path: Path):
 def _own(folder: Path):
     """The folder's tokenizer; code that it may bring is never run. Raises ValueError."""
     try:
-        with _without_marks(folder) as place:
+        with _without_marks(folder) as readable:
             return AutoTokenizer.from_pretrained(
-                str(place), local_files_only=True, trust_remote_code=False
+                str(readable), local_files_only=True, trust_remote_code=False
             )
     except ImportError:
         raise
@@ -111,9 +111,9 @@ def _siglip(folder: Path):
 def _bert(network: nn.Module, path: Path) -> PreTrainedTokenizerFast:
     shared = path.parent / "bert-base-uncased" / _BERT
     elsewhere = (root / "bert-base-uncased" / _BERT for root in folders())
-    for place in (path / _BERT, path.with_suffix(f".{_BERT}"), shared, *elsewhere):
-        if place.is_file():
-            return bert_tokenizer(place, network.vocabulary)
+    for file in (path / _BERT, path.with_suffix(f".{_BERT}"), shared, *elsewhere):
+        if file.is_file():
+            return bert_tokenizer(file, network.vocabulary)
     raise FileNotFoundError(
         f"{network.title} reads prompts with BERT's words: get {_BERT} from "
         f"huggingface.co/google-bert/bert-base-uncased and put it at {shared}."
@@ -137,8 +137,11 @@ def bert_tokenizer(file: Path, size: int) -> PreTrainedTokenizerFast:
             f"{file.name} does not hold the {size} words of BERT: get it from "
             "huggingface.co/google-bert/bert-base-uncased."
         )
-    made = Tokenizer(WordPiece(words, unk_token=_SPECIAL["unk_token"]))
-    made.normalizer, made.pre_tokenizer = BertNormalizer(lowercase=True), BertPreTokenizer()
+    tokenizer = Tokenizer(WordPiece(words, unk_token=_SPECIAL["unk_token"]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = (
+        BertNormalizer(lowercase=True),
+        BertPreTokenizer(),
+    )
     ends = ((_SPECIAL[end], words[_SPECIAL[end]]) for end in ("sep_token", "cls_token"))
-    made.post_processor = BertProcessing(*ends)
-    return PreTrainedTokenizerFast(tokenizer_object=made, **_SPECIAL)
+    tokenizer.post_processor = BertProcessing(*ends)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **_SPECIAL)

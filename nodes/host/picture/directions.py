@@ -104,7 +104,7 @@ def _own_factors(latent_format) -> tuple[Tensor | None, Tensor]:
         return torch.tensor(factors), torch.tensor(bias)
 
 
-def _explained(made: Tensor, wanted: Tensor) -> float:
-    """Share of the variance of `wanted` (B,3,H,W) that `made` explains; 1 is all."""
+def _explained(mapped: Tensor, wanted: Tensor) -> float:
+    """Share of the variance of `wanted` (B,3,H,W) that `mapped` explains; 1 is all."""
     spread = (wanted - wanted.mean((0, 2, 3), keepdim=True)).square().mean()
-    return float(1 - (made - wanted).square().mean() / spread.clamp(min=1e-8))
+    return float(1 - (mapped - wanted).square().mean() / spread.clamp(min=1e-8))

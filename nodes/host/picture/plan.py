@@ -68,13 +68,13 @@ class Measured:
         """For latents (B,C,...,h,w), fastest first."""
         images, (height, width) = shape[0], shape[-2:]
         area = height * width
-        found = [Way(images * self.whole(area))]
+        ways = [Way(images * self.whole(area))]
         if self.blocks:
-            found.append(Way(images * self.by_block(area), self.blocks))
+            ways.append(Way(images * self.by_block(area), self.blocks))
         if images > 1:
             each = Tiles(height, width, 0, self.scale)
-            found.append(Way(self.by_block(area), self.blocks, each, images))
-        return found + [self._tiled(images, *tile) for tile in self._tiles(height, width)]
+            ways.append(Way(self.by_block(area), self.blocks, each, images))
+        return ways + [self._tiled(images, *tile) for tile in self._tiles(height, width)]
 
     def _tiled(self, images: int, tile: Tiles, count: int) -> Way:
         size = self.by_block(tile.height * tile.width)
@@ -82,7 +82,7 @@ class Measured:
 
     def _tiles(self, height: int, width: int) -> list[tuple[Tiles, int]]:
         overlap, least = OVERLAP // self.scale or 1, LEAST_TILE // self.scale or 1
-        found, down, across = [], 1, 1
+        tilings, down, across = [], 1, 1
         while True:
             if split(height, down, overlap) >= split(width, across, overlap):
                 down += 1
@@ -90,8 +90,8 @@ class Measured:
                 across += 1
             sides = split(height, down, overlap), split(width, across, overlap)
             if max(sides) < least or min(sides) <= 2 * overlap:
-                return found
-            found.append((Tiles(*sides, overlap, self.scale), down * across))
+                return tilings
+            tilings.append((Tiles(*sides, overlap, self.scale), down * across))
 
 
 _known: WeakKeyDictionary[nn.Module, Measured] = WeakKeyDictionary()

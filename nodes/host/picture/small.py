@@ -26,5 +26,7 @@ def small_decoder(latent_format) -> str | None:
 
 def hint(latent_format) -> str:
     """A sentence for who runs short of memory; empty if there is no small decoder."""
-    found = small_decoder(latent_format)
-    return f"Load VAE has {found}, a small decoder of this model: climb with it." if found else ""
+    decoder = small_decoder(latent_format)
+    return (
+        f"Load VAE has {decoder}, a small decoder of this model: climb with it." if decoder else ""
+    )

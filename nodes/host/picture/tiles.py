@@ -33,7 +33,7 @@ class Tiles:
     def __call__(self, decode: Decode, latent: Tensor) -> Tensor:
         return _Tiled.apply(self, decode, latent)
 
-    def places(self, latent: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    def spans(self, latent: Tensor) -> Iterator[tuple[slice, slice, slice]]:
         """Image, rows and columns of each tile."""
         rows, columns = (
             _spans(side, tile, self.overlap)
@@ -42,9 +42,9 @@ class Tiles:
         images = (slice(i, i + 1) for i in range(len(latent)))
         return itertools.product(images, rows, columns)
 
-    def pixels(self, place: tuple[slice, slice, slice]) -> tuple:
+    def pixels(self, span: tuple[slice, slice, slice]) -> tuple:
         """Where in the picture a tile lies."""
-        image, *sides = place
+        image, *sides = span
         return image, ..., *(slice(s.start * self.scale, s.stop * self.scale) for s in sides)
 
     def mask(self, like: Tensor) -> Tensor:
@@ -82,12 +82,12 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tiles: Tiles, decode: Decode, latent: Tensor) -> Tensor:
         picture = weights = None
-        for place in tiles.places(latent):
-            part = decode(latent[place[0], ..., place[1], place[2]])
+        for span in tiles.spans(latent):
+            part = decode(latent[span[0], ..., span[1], span[2]])
             if picture is None or weights is None:
                 picture = part.new_zeros(_shape(tiles, latent, part))
                 weights = part.new_zeros((len(latent), 1, *picture.shape[-2:]))
-            mask, at = tiles.mask(part), tiles.pixels(place)
+            mask, at = tiles.mask(part), tiles.pixels(span)
             picture[at] += part * mask
             weights[at] += mask
         assert picture is not None and weights is not None
@@ -100,12 +100,12 @@ class _Tiled(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
         latent, weights = ctx.saved_tensors
         pulled, gradient = torch.zeros_like(latent), gradient / weights
-        for place in ctx.tiles.places(latent):
-            at = (place[0], ..., place[1], place[2])
+        for span in ctx.tiles.spans(latent):
+            at = (span[0], ..., span[1], span[2])
             leaf = latent[at].detach().clone().requires_grad_()
             with torch.enable_grad():
                 part = ctx.decode(leaf)
-            given = gradient[ctx.tiles.pixels(place)] * ctx.tiles.mask(part)
+            given = gradient[ctx.tiles.pixels(span)] * ctx.tiles.mask(part)
             pulled[at] += torch.autograd.grad(part, leaf, given)[0]
             del part
         return None, None, pulled

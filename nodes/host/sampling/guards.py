@@ -118,8 +118,8 @@ class _LeanAttention(torch.autograd.Function):
         qkv = [t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)]
         with torch.enable_grad():
             out = attention_pytorch(*qkv, *ctx.args, **ctx.kwargs)
-        found = iter(torch.autograd.grad(out, [t for t in qkv if t.requires_grad], gradient))
-        return None, None, None, *(next(found) if t.requires_grad else None for t in qkv)
+        gradients = iter(torch.autograd.grad(out, [t for t in qkv if t.requires_grad], gradient))
+        return None, None, None, *(next(gradients) if t.requires_grad else None for t in qkv)
 
 
 def differentiable_options(model_options: dict, calc_cond_batch) -> dict:

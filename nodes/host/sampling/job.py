@@ -85,9 +85,9 @@ def prepare(
     return Job(guider, sampler, plan.sigmas, latent, noise, mask, chosen)
 
 
-def seed_at(seed: int | None, place: int) -> int:
-    """The seed `place` after this one; behind the largest comes 0."""
-    return ((seed or 0) + place) % 2**64
+def seed_at(seed: int | None, offset: int) -> int:
+    """The seed `offset` after this one; behind the largest comes 0."""
+    return ((seed or 0) + offset) % 2**64
 
 
 def handed_on(samples: Tensor) -> Tensor:
@@ -139,11 +139,11 @@ def check_vae(vae, model) -> None:
             "The vae input is empty: this checkpoint holds no VAE; add a Load VAE node."
         )
     vae.throw_exception_if_invalid()
-    made = model.get_model_object("latent_format").latent_channels
-    if vae.latent_channels != made:
+    channels = model.get_model_object("latent_format").latent_channels
+    if vae.latent_channels != channels:
         raise ValueError(
-            f"The VAE decodes latents of {vae.latent_channels} channels, the model makes {made}: "
-            "use the VAE that belongs to this model."
+            f"The VAE decodes latents of {vae.latent_channels} channels, the model makes "
+            f"{channels}: use the VAE that belongs to this model."
         )
     if vae.output_channels != 3:
         raise ValueError("The VAE does not decode to an RGB image: DNO aligns images.")

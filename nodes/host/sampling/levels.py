@@ -199,9 +199,9 @@ class Levels:
         with torch.no_grad(), calls_noted(self.networks) as called:
             outputs = call(x.detach().clone())
         if self._blocks is None:
-            found = [block for network in self.networks for block in find_blocks(network, called)]
+            modules = [block for network in self.networks for block in find_blocks(network, called)]
             options = {**self._common, "remember": self._moment, "differs": self._not_by_block}
-            self._blocks = self._stack.enter_context(by_block(found, **options))
+            self._blocks = self._stack.enter_context(by_block(modules, **options))
             self._blocks.active = False
         return outputs, again
 

@@ -202,8 +202,8 @@ def _leads_to(value: object) -> Iterable[object]:
         inner = [*(value.__closure__ or ()), *(value.__defaults__ or ())]
         if not _of_a_library(value.__module__):
             named = _globals_of(value.__code__, "_GLOBAL")
-            found = (value.__globals__.get(name) for name in named)
-            inner += [each for each in found if isinstance(each, dict | list | set | deque)]
+            content = (value.__globals__.get(name) for name in named)
+            inner += [each for each in content if isinstance(each, dict | list | set | deque)]
         return inner
     return ()
 

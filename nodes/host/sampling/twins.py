@@ -45,7 +45,7 @@ class Twins:
 
     def __init__(self) -> None:
         self._scopes: dict[str, _Scope] = {}
-        self._made: dict[int, tuple[object, object]] = {}  # the original is kept, so is its id
+        self._twins: dict[int, tuple[object, object]] = {}  # the original is kept, so is its id
 
     def of(self, function):
         """The twin of a sampler function, a bound method or a `functools.partial` of one.
@@ -65,10 +65,10 @@ class Twins:
 
     def rebuilt(self, value):
         """`value` with twins of all sampling code in it; `value` itself where there is none."""
-        if id(value) not in self._made:
-            self._made[id(value)] = (value, value)  # what holds itself is left as it is
-            self._made[id(value)] = (value, self._rebuilt(value))
-        return self._made[id(value)][1]
+        if id(value) not in self._twins:
+            self._twins[id(value)] = (value, value)  # what holds itself is left as it is
+            self._twins[id(value)] = (value, self._rebuilt(value))
+        return self._twins[id(value)][1]
 
     def _rebuilt(self, value):
         if isinstance(value, types.FunctionType):
@@ -95,7 +95,7 @@ class Twins:
     def sampler(self, sampler):
         """A copy of a host sampler whose functions, and those of samplers in it, are twins."""
         twin = copy.copy(sampler)
-        self._made[id(sampler)] = (sampler, twin)
+        self._twins[id(sampler)] = (sampler, twin)
         for name, value in vars(sampler).items():
             setattr(twin, name, self.rebuilt(value))
         if hasattr(sampler, "sampler_function"):
@@ -109,14 +109,14 @@ class Twins:
         return twin
 
     def _function(self, plain: types.FunctionType) -> types.FunctionType:
-        made = self._made.get(id(plain), (plain, plain))[1]
-        if made is not plain:
-            return made
+        twin = self._twins.get(id(plain), (plain, plain))[1]
+        if twin is not plain:
+            return twin
         scope, closure = self.scope(plain.__globals__), self._closure(plain.__closure__)
         defaults = plain.__defaults__ and self.rebuilt(plain.__defaults__)
         code = _without_detach(plain.__code__)
         twin = types.FunctionType(code, scope.twins, plain.__name__, defaults, closure)
-        self._made[id(plain)] = (plain, twin)
+        self._twins[id(plain)] = (plain, twin)
         twin.__kwdefaults__, twin.__module__ = plain.__kwdefaults__, plain.__module__
         twin.__dict__.update(plain.__dict__)
         scope.need(_names(plain.__code__))

@@ -21,14 +21,15 @@ from ..compat import offload_streams, uncast
 
 @dataclass(frozen=True)
 class _Cast:
-    """What was made for a layer's product: weight and bias, where they are not the layer's own.
+    """What was made for a layer's product.
 
-    make:   makes them again: weight, bias and what the host needs back.
-    scaled: the shape of a weight that the layer multiplies by its scale first (scaled fp8).
+    tensors: weight and bias, None where they are the layer's own.
+    make:    makes them again: weight, bias and what the host needs back.
+    scaled:  the shape of a weight that the layer multiplies by its scale first (scaled fp8).
     """
 
     layer: nn.Module
-    made: tuple[Tensor | None, ...]
+    tensors: tuple[Tensor | None, ...]
     make: Callable[[], tuple]
     scaled: torch.Size | None = None
 
@@ -68,9 +69,9 @@ class Weights:
         last = self._last
         if last is None or not self.steady:
             return None
-        for place, made in enumerate(last.made):
-            if made is not None and storage(made) and storage(made) == storage(tensor):
-                return _Fetch(last, place, tensor, made.storage_offset())
+        for index, cast in enumerate(last.tensors):
+            if cast is not None and storage(cast) and storage(cast) == storage(tensor):
+                return _Fetch(last, index, tensor, cast.storage_offset())
         if last.scaled and tensor.shape in (last.scaled, last.scaled[::-1]):
             return _Fetch(last, 0, tensor, 0, scaled=True)
         return None
@@ -106,23 +107,23 @@ class Weights:
 
     def _note(self, layer, given: tuple, make: Callable[[], tuple], scaled=None) -> None:
         held = {storage(p) for p in (layer.weight, layer.bias) if p is not None}
-        made = tuple(t if t is not None and storage(t) not in held else None for t in given[:2])
-        found = scaled or any(tensor is not None for tensor in made)
-        self._last = _Cast(layer, made, make, scaled) if found else None
+        tensors = tuple(t if t is not None and storage(t) not in held else None for t in given[:2])
+        cast = scaled or any(tensor is not None for tensor in tensors)
+        self._last = _Cast(layer, tensors, make, scaled) if cast else None
 
 
 class _Fetch:
     """Makes a layer's weight or bias again, as autograd had saved it."""
 
-    def __init__(self, cast: _Cast, place: int, saved: Tensor, offset: int, scaled: bool = False):
-        self._layer, self._make, self._place = cast.layer, cast.make, place
+    def __init__(self, cast: _Cast, index: int, saved: Tensor, offset: int, scaled: bool = False):
+        self._layer, self._make, self._index = cast.layer, cast.make, index
         self._scaled = scaled
         self._view = saved.size(), saved.stride(), saved.storage_offset() - offset
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         given = self._make()
-        tensor = given[self._place]
+        tensor = given[self._index]
         scale = self._layer.scale_weight.to(tensor) if self._scaled else None
         # Memory of its own: a buffer goes to the next layer.
         tensor = tensor.clone() if scale is None else tensor * scale
