@@ -48,6 +48,14 @@ def test_no_shipped_code_looks_like_what_scanners_refuse(path):
     assert not found, f"{found and found[0]}: write it so that no pattern matches"
 
 
+def test_help_tables_fit_the_panel():
+    """The panel is 250 pixels wide: two columns are read without scrolling, three are not."""
+    for page in sorted((ROOT / "web" / "docs").glob("*.md")):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if line.startswith("|"):
+                assert len(re.split(r"(?<!\\)\|", line.strip("| \n"))) <= 2, f"{page.name}: {line}"
+
+
 def test_what_is_scanned_is_what_is_shipped():
     tops = {path.relative_to(ROOT).parts[0] for path in SHIPPED}
     assert tops == {"__init__.py", "dno", "nodes", "regularizers", "rewards"}
