@@ -37,7 +37,7 @@ DEMO = {
         "KSampler: before.steps": 4,
     },
     "vary": [{"Prompt.text": ["a penguin", "a cat", "a frog"]}],
-    "variants": {"none": {"DNO Sampler: after.regularizer": None}, "spectrum": {}},
+    "variants": {"default": {"DNO Sampler: after.regularizer": None}, "connected": {}},
     "held_out": {"contrast": {"class_type": "DNOContrastReward"}},
 }
 

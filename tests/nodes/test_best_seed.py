@@ -397,7 +397,7 @@ def test_the_custom_form_starts_from_the_best_too(parts, seed):
 def test_the_text_counts_candidates_and_the_time_is_counted(parts, monkeypatch):
     told = []
     monkeypatch.setattr(
-        Progress, "picture", lambda self, image, text: told.append((image.shape, text))
+        Progress, "picture", lambda self, image, text, *_: told.append((image.shape, text))
     )
     history = climb(parts, ONE, iterations=1, options=Options(best_of=3))[1]
     assert [text.split(",")[0] for _, text in told[:3]] == [f"best of 3: {k}/3" for k in (1, 2, 3)]

@@ -11,6 +11,7 @@ import types
 
 import pytest
 import torch
+from aiohttp.web import RouteTableDef
 from comfy_execution.utils import CurrentNodeContext
 from PIL import Image
 
@@ -162,13 +163,14 @@ def test_without_a_server_the_page_is_the_nodes_own():
 def test_it_listens_where_a_server_is_and_lets_strange_prompts_be(monkeypatch):
     handlers = []
     instance = types.SimpleNamespace(
-        add_on_prompt_handler=handlers.append, on_prompt_handlers=handlers
+        add_on_prompt_handler=handlers.append, on_prompt_handlers=handlers, routes=RouteTableDef()
     )
     module = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
     monkeypatch.setitem(sys.modules, "server", module)
     asyncio.run(DNOExtension().get_node_list())
     asyncio.run(DNOExtension().get_node_list())
     (handler,) = handlers
+    assert [each.path for each in instance.routes] == ["/dno/keep"] * 2  # to ask, and to be told
     ours = {"1": {"class_type": "DNOSampler", "inputs": {"seed": ["1", 0]}}}  # a loop
     for strange in ({}, {"prompt": None}, {"prompt": []}, {"prompt": {"1": 3}},
                     {"prompt": ours, "extra_data": {"extra_pnginfo": []}}):  # fmt: skip

@@ -104,7 +104,7 @@ def judges(info) -> Page:
     told = {name: wanted["CONDITIONING"] for name in ("positive", "negative")}
     more = {"latent_image": size["LATENT"], "reward": reward["reward"], "options": way["options"]}
     sampler = page.sampler(3, 0, **told, **more)
-    page.pictures(4, sampler["latent"], "several_judges")
+    page.pictures(4, sampler["latent"], "several_judges", below="")
     return page
 
 

@@ -81,7 +81,7 @@ class Page(Sheet):
         self.add("SaveImage", place, (WIDE + 120, 530), title="After", **more)
         if below == "plot":
             self.add("DNOHistoryPlot", (x, 0), (WIDE, 380), history=sampler["history"])
-        elif below and below in sampler.described["output_name"]:
+        elif below:
             more = {"title": "Before", "images": sampler["before"]}
             self.add("PreviewImage", (x, 0), (WIDE, 380), **more)
 

@@ -138,13 +138,7 @@ def side_by_side(info) -> Page:
         **{"title": "After", "samples": sampler["latent"], "vae": page.loader["VAE"]},
     )
     x += WIDE + AIR
-    if "before" in sampler.described["output_name"]:
-        first = sampler["before"]
-    else:
-        more = {"title": "Before", "image": frames["frames"]}
-        first = page.add("ImageFromBatch", (x, 110), (WIDE, 0), **more)["IMAGE"]
-        x += WIDE + AIR
-    both = {"image1": first, "image2": decode["IMAGE"], "spacing_width": 4}
+    both = {"image1": sampler["before"], "image2": decode["IMAGE"], "spacing_width": 4}
     stitch = page.add("ImageStitch", (x, 0), (WIDE, 0), title="Side by side", **both)
     film = {"images": frames["frames"], "filename_prefix": "dno/film", "fps": 2.0}
     place = (x, page.next(stitch))
@@ -187,7 +181,7 @@ def any_sampler(info) -> Page:
     more = {"noise": noise["NOISE"], "guider": guider["GUIDER"], "sampler": climbs["sampler"]}
     more |= {"sigmas": sigmas["SIGMAS"], "latent_image": size["LATENT"]}
     sampled = page.add("SamplerCustomAdvanced", (page.x(3), 0), (WIDE, 420), **more)
-    page.pictures(4, sampled["output"], "any_sampler")
+    page.pictures(4, sampled["output"], "any_sampler", below="")
     return page
 
 

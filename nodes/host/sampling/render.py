@@ -50,6 +50,7 @@ class Evaluations:
 
     def __init__(self) -> None:
         self.pictures = 0
+        self.check: Callable[[], None] = lambda: None  # before each, there and back
 
     def count(self, x: Tensor, outputs: tuple[Tensor, ...]) -> None:
         """One evaluation of `x` (B,C,...), and its backward pass when it comes."""
@@ -60,6 +61,7 @@ class Evaluations:
                 break  # both halves go back together
 
     def _add(self, pictures: Tensor) -> None:
+        self.check()
         self.pictures += len(pictures)
 
 
@@ -134,14 +136,21 @@ class Sampling:
             raise ValueError(NO_GRADIENT)
         return latent
 
-    def plan(self, watch: Callable[[bool], None], memory: str, reserved: int) -> None:
-        """Report evaluations to `watch`; memory: see levels.MEMORY.
+    def plan(
+        self,
+        watch: Callable[[bool], None],
+        check: Callable[[], None],
+        memory: str,
+        reserved: int,
+    ) -> None:
+        """Report evaluations to `watch`, after `check`, which ends all; memory: see levels.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """
+        self.evaluations.check = check
 
         def watched(recomputed: bool) -> None:
-            management.throw_exception_if_processing_interrupted()
+            check()
             watch(recomputed)
 
         free = management.get_free_memory(self.noise.device)
@@ -154,6 +163,11 @@ class Sampling:
         """
         self.strict = strict
         self._carried = carrying(which, self.sigmas)
+
+    @property
+    def process_out(self) -> Callable[[Tensor], Tensor]:
+        """From the model's latent to that of a LATENT; it does not keep the model alive."""
+        return self._model.model_patcher.get_model_object("latent_format").process_out
 
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
