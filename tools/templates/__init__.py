@@ -37,7 +37,7 @@ def everything(info: Mapping) -> dict[str, dict]:
 
 
 def view(page) -> dict:
-    """The scale and offset at which the whole sheet fits the window, but no smaller than 0.55."""
+    """The scale and offset at which the whole sheet fits the window, but no smaller than 0.6."""
     boxes = [(node.pos, node.size) for node in page.nodes]
     boxes += [(pos, size) for _, pos, size in page.notes]
     left = min(pos[0] for pos, _ in boxes)
@@ -45,5 +45,5 @@ def view(page) -> dict:
     right = max(pos[0] + size[0] for pos, size in boxes)
     bottom = max(pos[1] + size[1] for pos, size in boxes)
     scale = min(1.0, WINDOW[0] / (right - left), WINDOW[1] / (bottom - top))
-    scale = max(0.55, round(scale, 2))
+    scale = max(0.6, round(scale, 2))  # below, the web UI draws no words
     return {"scale": scale, "offset": [EDGE[0] / scale - left, EDGE[1] / scale - top]}

@@ -18,6 +18,7 @@ PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 PACK, VERSION = (re.search(rf'^{key} = "(.+)"', PROJECT, re.M)[1] for key in ("name", "version"))
 CORE, CORE_VERSION = "comfy-core", "0.3.75"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WITH_BUTTON = ("DNOSampler", "DNOSamplerCustom")  # web/js adds Keep best
 NOTE = "MarkdownNote"  # drawn by the web UI alone
 TITLE, GAP = 30, 24  # pixels: the bar above a node, and the air between two of a column
 SLOT, WIDGET, MARGIN, TEXT = 20, 24, 14, 96  # heights of what a node is made of
@@ -67,7 +68,7 @@ class Node:
         sockets = [name for name in self.inputs if not self.is_widget(name)]
         rows = max(len(sockets), len(self.described["output_name"]), 1)
         tall = [name for name in self.inputs if self.is_widget(name) and self._is_text(name)]
-        flat = len(self.stored()) - len(tall)
+        flat = len(self.stored()) - len(tall) + (self.kind in WITH_BUTTON)
         return rows * SLOT + flat * WIDGET + len(tall) * TEXT + MARGIN
 
     def _is_text(self, name: str) -> bool:
