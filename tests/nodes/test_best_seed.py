@@ -365,7 +365,8 @@ def test_the_climb_goes_on_from_there(parts):
 
 def test_the_noise_and_sampler_outputs_replay_it(parts):
     model, _, positive, negative = parts
-    latent, history, noise, sampler, sigmas = climb(parts, options=Options(best_of=3)).result
+    made = climb(parts, options=Options(best_of=3)).result
+    latent, history, noise, sampler, sigmas, _ = made
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, negative)
