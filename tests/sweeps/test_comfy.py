@@ -15,7 +15,8 @@ from sweeps.rows import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = {
-    "workflow": switch.recorded(),
+    "workflow": switch.recorded()
+    | {"free": {"class_type": "DNONoRegularizer", "inputs": {}, "_meta": {"title": "Free"}}},
     "results": "results",
     "set": {
         "KSampler: before": None,
@@ -25,7 +26,7 @@ SWEEP = {
     },
     "vary": [{"Prompt.text": ["a penguin"]}],
     "variants": {
-        "plain": {"DNO Sampler: after.regularizer": None},
+        "plain": {"DNO Sampler: after.regularizer": {"node": "Free"}},
         "spectrum": {},
         "wrong": {"DNO Sampler: after.denoise": 0.0},
     },
