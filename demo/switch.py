@@ -41,6 +41,7 @@ PROMPTS = {  # template -> what the demo's model knows, and a seed
     "10_any_sampler_flux": ("a ghost", 103),
     "11_several_judges": ("a dog", 0),
 }
+ASKED = {"03_closer_to_the_prompt": "a car"}  # of the model, where the reward asks for more
 STARTER = "01_start_here_darker"
 DRAWING = ("model", "positive", "negative", "latent_image", "seed", "steps", "cfg")
 DRAWING += ("sampler_name", "scheduler", "denoise")  # KSampler's inputs, which the sampler shares
@@ -118,9 +119,14 @@ def prompt_of(name: str) -> dict:
 def recorded(name: str = STARTER) -> dict:
     """One that saves the picture before and after and the plot, for the demo.
 
+    Where a reward asks for what the model draws anyway, the model is asked for less.
+
     It climbs by exact gradients, 24 times, with Spectrum: what a small model on a processor can do.
     """
     prompt = prompt_of(name)
+    if name in ASKED:
+        (told,) = (node for node in prompt.values() if node["_meta"]["title"] == "Prompt")
+        told["inputs"]["text"] = ASKED[name]
     kept = {key: node for key, node in prompt.items() if node["class_type"] not in SHOWN}
     by_class = {node["class_type"]: key for key, node in kept.items()}
     key, saved = by_class["DNOSampler"], kept[by_class["SaveImage"]]

@@ -38,7 +38,7 @@ def closer(info) -> Page:
     page.load(0)
     page.advice(0, 10, CLOSER, 350)
     asked = page.words(1, 130, words["STRING"], BLURRY)
-    more = {"model": judge, "prompt": words["STRING"]}
+    more = {"model": judge, "prompt": words["STRING"], "weight": 20.0}
     reward = page.below(page.last, "DNOCLIPTextSimilarityReward", **more)
     sampler = page.sampler(2, 7, **asked, reward=reward["reward"])
     page.pictures(3, sampler["latent"], "closer_to_the_prompt")
@@ -63,7 +63,7 @@ def style(info) -> Page:
     page.load(0)
     page.advice(0, 10, STYLE, 260)
     asked = page.words(1, 130, "a cat on a window sill", BLURRY)
-    more = {"encoder": encoder, "reference": picture["IMAGE"]}
+    more = {"encoder": encoder, "reference": picture["IMAGE"], "weight": 20.0}
     reward = page.below(page.last, "DNOStyleSimilarityReward", **more)
     sampler = page.sampler(2, 3, **asked, reward=reward["reward"])
     page.pictures(3, sampler["latent"], "style")

@@ -36,7 +36,7 @@ def colours(info) -> Page:
     page.load(0)
     page.advice(0, 10, COLOURS, 260)
     asked = page.words(1, 130, "a still life of fruit and flowers on a table", BLURRY)
-    reward = page.below(page.last, "DNOPaletteReward", reference=picture["IMAGE"])
+    reward = page.below(page.last, "DNOPaletteReward", reference=picture["IMAGE"], weight=2.0)
     sampler = page.sampler(2, 3, **asked, reward=reward["reward"])
     page.pictures(3, sampler["latent"], "colours")
     return page
