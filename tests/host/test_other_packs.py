@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+import random
 
 import comfy.hooks
 import comfy.sample
 import comfy.samplers
+import numpy as np
 import pytest
 import torch
 from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
@@ -99,6 +102,48 @@ def cached(node):
     return lambda: parts(lambda model: node.execute(model, 0.2, 0.15, 0.95, False)[0])
 
 
+class Slotted:
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        self.calls = 0
+
+
+COUNTED, NUMBERS = Slotted(), np.random.default_rng(3)  # globals of a pack
+
+
+def count() -> int:
+    COUNTED.calls += 1
+    return COUNTED.calls % 3
+
+
+def scaled(factor):
+    """A network that is scaled by what `factor()` gives, another number at each call."""
+
+    def patch(model):
+        patched = model.clone()
+        patched.set_model_unet_function_wrapper(
+            lambda apply, a: apply(a["input"], a["timestep"], **a["c"]) * (1 + 0.1 * factor())
+        )
+        return patched
+
+    return lambda: parts(patch)
+
+
+STATES = [count, lambda: NUMBERS.random(), random.Random(3).random]
+
+
+@pytest.mark.parametrize("factor", STATES, ids=["slots of a global", "numpy's", "Python's"])
+def test_state_of_every_kind_is_put_back(factor):
+    assert len(rewards(climb(scaled(factor)(), learning_rate=0.0, iterations=2)[1])) == 1
+
+
+def test_an_iterator_that_goes_on_is_told(caplog):
+    factors = itertools.cycle((0.0, 1.0))
+    climb(scaled(lambda: next(factors))(), iterations=1)
+    assert "keeps an iterator" in caplog.text
+
+
 @pytest.mark.parametrize("given", [scheduled, merged, cached(EasyCacheNode), cached(LazyCacheNode)])
 def test_the_same_noise_gives_the_same_picture_and_the_outputs_replay_it(given):
     given = given()
@@ -134,10 +179,10 @@ def every_second_step(model):
 
 def without_repeating(model):
     """A network that is another one at every evaluation, out of anybody's reach."""
-    patched, calls = model.clone(), itertools.count(1)
+    patched = model.clone()
 
     def wrapper(apply, a):
-        return apply(a["input"], a["timestep"], **a["c"]) * (1 + 0.01 * next(calls))
+        return apply(a["input"], a["timestep"], **a["c"]) * (1 + 1e-4 * os.urandom(1)[0])
 
     patched.set_model_unet_function_wrapper(wrapper)
     return patched

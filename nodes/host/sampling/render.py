@@ -31,6 +31,10 @@ DIFFERS = (
     "(off by {:.1g}). A step cache, random numbers or compiled parts of another pack are the usual "
     "reason: take them out for an exact gradient."
 )
+RUNNING = (
+    "{} of another pack keeps an iterator, which cannot be set back: from the same noise it may "
+    "give another picture. Take it out, or let it look at sigma instead."
+)
 NO_GRADIENT = (
     "This sampler or model cannot be differentiated: no gradient reached the latent. "
     "Choose another sampler, and a model without compiled, TensorRT or Nunchaku parts."
@@ -119,6 +123,8 @@ class Sampling:
             return torch.cat([self.render(part) for part in noise.split(len(self.noise))])
         self.levels.restart()
         self._state.restart(self.origin.generators)
+        for name in self._state.running:
+            self.warn(RUNNING, name)
         options = dict(self._extra_args["model_options"])
         extra_args = {**self._extra_args, "model_options": options, "seed": self.origin.seed}
         with draws.over(tape or noise.tape()):

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .reachable import Holder, reachable
+from .holders import Holder, Running
+from .reachable import reachable
 
 SAMPLES = 64  # of a tensor, for its fingerprint
 
@@ -84,6 +85,12 @@ class HostState:
         self.generators = Generators.now(self._device)
         self._start = self._holders()
         self._renderings = 0
+
+    @property
+    def running(self) -> list[str]:
+        """Who keeps an iterator, which cannot be set back."""
+        owners = (holder.owner for holder in self._start if isinstance(holder, Running))
+        return [getattr(owner, "__qualname__", type(owner).__name__) for owner in owners]
 
     def restart(self, generators: Generators | None = None) -> None:
         """As it was at first, or with these generators instead: a rendering begins."""
