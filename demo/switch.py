@@ -116,17 +116,21 @@ def prompt_of(name: str) -> dict:
     return switched(json.loads(text), name)
 
 
+def asking_less(name: str) -> dict:
+    """`prompt_of`; where a reward asks for what the model draws anyway, the model is asked less."""
+    prompt = prompt_of(name)
+    for node in prompt.values():
+        if name in ASKED and node["_meta"]["title"] == "Prompt":
+            node["inputs"]["text"] = ASKED[name]
+    return prompt
+
+
 def recorded(name: str = STARTER) -> dict:
     """One that saves the picture before and after and the plot, for the demo.
 
-    Where a reward asks for what the model draws anyway, the model is asked for less.
-
     It climbs by exact gradients, 24 times, with Spectrum: what a small model on a processor can do.
     """
-    prompt = prompt_of(name)
-    if name in ASKED:
-        (told,) = (node for node in prompt.values() if node["_meta"]["title"] == "Prompt")
-        told["inputs"]["text"] = ASKED[name]
+    prompt = asking_less(name)
     kept = {key: node for key, node in prompt.items() if node["class_type"] not in SHOWN}
     by_class = {node["class_type"]: key for key, node in kept.items()}
     key, saved = by_class["DNOSampler"], kept[by_class["SaveImage"]]

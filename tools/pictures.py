@@ -36,7 +36,7 @@ CLOSE_UP = """() => {
 
 def made(client: job.Client, name: str, iterations: int) -> Image.Image:
     """What a template draws with the demo's model: 0 iterations is the picture before."""
-    prompt = switch.prompt_of(name)
+    prompt = switch.asking_less(name)
     for node in prompt.values():
         if "iterations" in node["inputs"]:
             node["inputs"]["iterations"] = iterations

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .models import SD15, VISION
-from .page import WIDE, Page
+from .page import ROOF, WIDE, Page
 from .sheet import PACK, VERSION, Node, Output, kind_of, slot_of
 
+LOWER = 110  # pixels: a judge stands under the wires to the reward beside it
 INSIDE, OUTSIDE = -10, -20  # ids of a subgraph's own inputs and outputs
 MODEL = replace(SD15, size=768, cfg=6.0)  # what most models can do
 ASKED = {"prompt": "STRING", "strength": "COMBO", "speed": "COMBO"}
@@ -29,17 +30,17 @@ def brighter(page: Page, place: float) -> Output:
 
 
 def prettier(page: Page, place: float) -> Output:
-    judge = page.judge(0, place, "laion-aesthetic.safetensors", "LAION aesthetic v2")
+    judge = page.judge(0, place + LOWER, "laion-aesthetic.safetensors", "LAION aesthetic v2")
     return page.put(1, place, "DNOAestheticReward", model=judge)["reward"]
 
 
 def like_picture(page: Page, place: float) -> Output:
-    more = {"encoder": page.vision(0, place, VISION), "reference": page.loader["image"]}
+    more = {"encoder": page.vision(0, place + LOWER, VISION), "reference": page.loader["image"]}
     return page.put(1, place, "DNOImageSimilarityReward", **more)["reward"]
 
 
 def closer(page: Page, place: float) -> Output:
-    judge = page.judge(0, place, "clip-vit-large-patch14", "CLIP ViT-L/14")
+    judge = page.judge(0, place + LOWER, "clip-vit-large-patch14", "CLIP ViT-L/14")
     more = {"model": judge, "prompt": page.loader["prompt"]}
     return page.put(1, place, "DNOCLIPTextSimilarityReward", **more)["reward"]
 
@@ -96,7 +97,7 @@ def blueprint(name: str, info: Mapping) -> dict:
     names = {**{n: n for n in taken}, "model": "MODEL", "clip": "CLIP", "vae": "VAE"}
     described = {"output_name": list(names.values()), "output": list(taken.values()), "input": {}}
     page.loader = Node(INSIDE, "", described, shown)
-    asked = page.words(1, 0, page.loader["prompt"])
+    asked = page.words(1, 150, page.loader["prompt"])
     way = page.below(
         page.last,
         "DNOStrength",
@@ -104,11 +105,11 @@ def blueprint(name: str, info: Mapping) -> dict:
         speed=page.loader["speed"],
     )
     given = reward(page, page.next(way))
-    page.advice(0, 0, NOTE, 200)
+    page.advice(0, -400, NOTE, 180)
     sampler = page.sampler(2, 1, **asked, reward=given, options=way["options"])
     sampler.after_run = "randomize"
     more = {"samples": sampler["latent"], "vae": page.loader["VAE"]}
-    decode = page.add("VAEDecode", (page.x(3) + 40, 0), (WIDE, 0), **more)
+    decode = page.add("VAEDecode", (page.x(3) + 40, ROOF), (WIDE, 0), **more)
     inner = subgraph(name, page, taken, decode["IMAGE"])
     return outer(inner, taken, shown, description)
 
@@ -148,12 +149,12 @@ def subgraph(name: str, page: Page, taken: Mapping[str, str], image: Output) -> 
             "name": key,
             "type": kind,
             "linkIds": [i for i, out, *_ in wires if (out.node.id, out.slot) == (INSIDE, slot)],
-            "pos": [-120, 40 + 20 * slot],
+            "pos": [-120, ROOF + 20 * slot],
         }
         for slot, (key, kind) in enumerate(taken.items())
     ]
     output = {"id": identity(name, "image out"), "name": "image", "type": "IMAGE"}
-    output |= {"linkIds": [last], "pos": [page.x(4) + 120, 20]}
+    output |= {"linkIds": [last], "pos": [page.x(4) + 120, ROOF + 20]}
     state = {"lastGroupId": 0, "lastNodeId": len(drawn), "lastLinkId": last, "lastRerouteId": 0}
     return {
         "id": identity(name, "subgraph"),
@@ -162,8 +163,8 @@ def subgraph(name: str, page: Page, taken: Mapping[str, str], image: Output) -> 
         "revision": 0,
         "config": {},
         "name": name,
-        "inputNode": {"id": INSIDE, "bounding": [-240, 0, 120, 60 + 20 * len(taken)]},
-        "outputNode": {"id": OUTSIDE, "bounding": [page.x(4) + 100, 0, 120, 60]},
+        "inputNode": {"id": INSIDE, "bounding": [-240, ROOF - 20, 120, 60 + 20 * len(taken)]},
+        "outputNode": {"id": OUTSIDE, "bounding": [page.x(4) + 100, ROOF, 120, 60]},
         "inputs": inputs,
         "outputs": [output],
         "widgets": [],
