@@ -8,6 +8,7 @@ import os
 import random
 
 import comfy.hooks
+import comfy.k_diffusion.sampling
 import comfy.sample
 import comfy.samplers
 import numpy as np
@@ -200,6 +201,29 @@ def test_what_the_gradient_does_not_see_is_told_once(patch, told, caplog):
         climb(parts(patch), iterations=3, steps=6, options=Options(memory="call", strict=True))
 
 
+def with_momentum(model):
+    """A guidance that remembers, outside the network: its memory carries the gradient."""
+    patched, memory = model.clone(), {}
+
+    def guide(args):
+        change = args["cond"] - args["uncond"]
+        memory["change"] = change + 0.5 * memory.get("change", 0)
+        return args["uncond"] + 2 * memory["change"]
+
+    patched.set_model_sampler_cfg_function(guide)
+    return patched
+
+
+def test_a_memory_that_carries_the_gradient_is_exact_and_not_told(caplog):
+    probe = Probe(steps=(1e-5, 1e-6))
+    with doubles():
+        model = with_momentum(build(SD15, torch.float64))
+        sample(guider(SD15, model), probe, (4, 8, 8), torch.float64)
+    assert min(probe.errors) < 1e-7
+    climb(parts(with_momentum), iterations=2)
+    assert "keeps tensors" not in caplog.text
+
+
 TABLE = {"gaussian": torch.randn_like}  # looked up at run time, as packs with a choice of noises do
 
 
@@ -235,8 +259,28 @@ def in_place(model, x, sigmas, extra_args=None, callback=None, disable=None):
     return x
 
 
+def by_name(model, x, sigmas, **more):
+    """One sampler after another, found by its name on the spot."""
+    first = comfy.samplers.ksampler("ipndm").sampler_function
+    x = first(model, x, sigmas[:3], **more)
+    return comfy.k_diffusion.sampling.sample_heun(model, x, sigmas[2:], **more)
+
+
+class Called:
+    """An object that is called as a sampler function, and another that holds its sampler."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, model, x, sigmas, **more):
+        return self.wrapped.sampler_function(model, x, sigmas, **more)
+
+
 EULER = comfy.samplers.sampler_object("euler")
 SAMPLERS = {
+    "found by name": comfy.samplers.KSAMPLER(by_name),
+    "an object that is called": comfy.samplers.KSAMPLER(Called(EULER)),
+    "a bound method": comfy.samplers.KSAMPLER(Called(EULER).__call__),
     "a table of noises": comfy.samplers.KSAMPLER(ancestral),
     "a sampler in a sampler": comfy.samplers.KSAMPLER(around, extra_options={"wrapped": EULER}),
     "writes in place": comfy.samplers.KSAMPLER(in_place),
@@ -255,6 +299,18 @@ def test_samplers_of_other_packs_are_exact(sampler):
     with doubles():
         sample(guider(SD15, build(SD15, torch.float64)), probe, (4, 8, 8), torch.float64)
     assert min(probe.errors) < 1e-6
+
+
+def test_draws_that_torch_does_not_make_are_told(caplog):
+    @torch.no_grad()
+    def with_numpy(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        x = model(x, sigmas[0] * x.new_ones([len(x)]), **(extra_args or {}))
+        return x + 0.1 * torch.from_numpy(np.random.randn(*x.shape)).to(x)
+
+    given = parts()
+    climbing = custom(given, comfy.samplers.KSAMPLER(with_numpy), learning_rate=0.0)
+    advanced(given, climbing)
+    assert len(rewards(climbing.history)) == 1 and "draws by numpy" in caplog.text
 
 
 def test_draws_by_any_name_are_optimised():

@@ -5,17 +5,21 @@ The network's calls look after themselves (they are recomputed), and step outsid
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from types import FrameType
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ....dno.autograd.saved import Ledger, writes_allowed
 from ....dno.draws import Draws, run
+from .twins import HOST_PACKAGES
 
 NO_SAMPLING = ("torch", "comfy.", "latent_preview")  # whose code may go without a gradient
 _now: ContextVar[Outside | None] = ContextVar("outside", default=None)
@@ -45,8 +49,9 @@ class Outside:
     def _enter(self) -> None:
         if self._differentiating:
             self._stack.enter_context(writes_allowed(ledger=self._ledger))
-            self._stack.enter_context(_CutsTold(self._tell))
+            self._stack.enter_context(_GradientKept(self._tell))
         self._stack.enter_context(Draws(self._like, self._tell))
+        self._stack.enter_context(_other_draws_told(self._tell))
 
     @contextmanager
     def left(self) -> Iterator[None]:
@@ -80,23 +85,65 @@ def inside() -> Iterator[None]:
         yield
 
 
-class _CutsTold(TorchFunctionMode):
-    """Tells of code that cuts the gradient by switching it off, which no twin was made of."""
+@contextmanager
+def _other_draws_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Tells of draws from numpy's and Python's generators: repeated, but never moved."""
+    before = _places()
+    yield
+    for name, place in _places().items():
+        if place != before[name]:
+            tell(f"The sampler draws by {name} what DNO cannot move")
+
+
+def _places() -> dict[str, object]:
+    """How far the generators have come that torch does not know."""
+    return {"numpy": np.random.get_state()[2:], "Python's random": hash(random.getstate())}
+
+
+class _GradientKept(TorchFunctionMode):
+    """Where sampling code switches the gradient off or cuts it, by whatever way it was called, the
+    gradient goes on; what cannot be kept is told.
+    """
 
     def __init__(self, tell: Callable[[str], None]):
         super().__init__()
         self._tell = tell
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch._C._set_grad_enabled and not args[0] and _samples(_caller()[1]):
+            return None
+        if func is Tensor.detach and args[0].requires_grad and _samples(_caller()[1]):
+            return args[0].clone()  # as in a twin
         result = run(func, args, kwargs)
         if not torch.is_grad_enabled() and isinstance(result, Tensor) and _cut(result, args):
-            caller = sys._getframe(1)
-            while caller.f_code.co_name == "__torch_function__":  # another mode's
-                caller = caller.f_back
-            module = str(caller.f_globals.get("__name__", ""))
-            if not module.startswith((*NO_SAMPLING, __name__.split(".")[0])):
-                self._tell(f"{caller.f_code.co_name} of {module} computes without a gradient")
+            name, module = _caller()
+            if _samples(module):
+                self._tell(f"{name} of {module} computes without a gradient")
         return result
+
+
+def _caller() -> tuple[str, str]:
+    """Whose code has called torch: the function's name and its module's."""
+    caller = sys._getframe(2)
+    while _between(caller):
+        decorated = caller.f_locals.get("func")
+        if caller.f_code.co_name == "decorate_context" and decorated is not None:
+            return decorated.__name__, str(decorated.__module__)
+        caller = caller.f_back
+    return caller.f_code.co_name, str(caller.f_globals.get("__name__", ""))
+
+
+def _between(frame: FrameType) -> bool:
+    """Whether a frame lies between the code that called torch and a mode that looks on."""
+    module = str(frame.f_globals.get("__name__", ""))
+    return module.split(".")[0] == "torch" or module in (__name__, run.__module__)
+
+
+def _samples(module: str) -> bool:
+    """Whether a module's code is a sampler's, ComfyUI's or another pack's."""
+    return module.startswith(HOST_PACKAGES) or not module.startswith(
+        (*NO_SAMPLING, __name__.split(".")[0])
+    )
 
 
 def _cut(result: Tensor, args: tuple) -> bool:

@@ -137,7 +137,8 @@ class Sampling:
                 *(_repeated(tensor, repeats) for tensor in (self.latent_image, self.denoise_mask)),
                 True,
             )
-        self._notice_caches(len(noise.initial))
+        if torch.is_grad_enabled():
+            self._notice_caches(len(noise.initial))
         if torch.is_grad_enabled() and noise.leaves() and not latent.requires_grad:
             raise ValueError(NO_GRADIENT)
         return latent

@@ -118,13 +118,18 @@ class HostState:
         return again
 
     def fingerprint(self) -> tuple[float, ...]:
-        """Of every tensor that the state has gained: what differs depends on the noise."""
+        """Of every tensor that the state has gained without a gradient of its own.
+
+        What differs depends on the noise, and its gradient is lost.
+        """
         at_first = {id(value) for holder in self._start for value in holder.values()}
         gained = (value for holder in self._holders() for value in holder.values())
         return tuple(
             _fingerprint(value)
             for value in gained
-            if isinstance(value, Tensor) and id(value) not in at_first
+            if isinstance(value, Tensor)
+            and not value.requires_grad
+            and id(value) not in at_first
         )
 
     def _holders(self) -> list[Holder]:

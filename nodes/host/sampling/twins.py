@@ -18,7 +18,8 @@ the twin is
         buffer_model.append(d.clone())                  # renamed in the code's table of names
 
 Samplers that hold other samplers, in closures, options, attributes or partials, get twins all the
-way down.
+way down. What code calls in other ways (by a name, imported on the spot) keeps its gradient where
+it runs, see `outside.py`.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ class Twins:
             return functools.partial(self.of(function.func), *arguments, **named)
         if isinstance(function, types.MethodType):
             return types.MethodType(self.of(function.__func__), self.rebuilt(function.__self__))
+        called = inspect.getattr_static(type(function), "__call__", None)
+        if isinstance(called, types.FunctionType):
+            return types.MethodType(self.of(called), self.rebuilt(function))
         plain = inspect.unwrap(function) if callable(function) else function
         if not isinstance(plain, types.FunctionType):
             raise TypeError(f"{getattr(function, '__name__', function)!s} is not Python code")
