@@ -23,7 +23,7 @@ DARKER = (
     "1. Press **Run**. The *DNO Sampler* stands where KSampler stood: same inputs, same seed. It "
     "draws the picture six times and turns its noise so that the reward likes it more.\n"
     "2. The reward is *Darkness*. Put another one in its place: double-click the canvas and search "
-    "for **brighter**, **warm**, **seamless**, **prettier** ...\n"
+    "for **reward**: brightness, warmth, tiling, palette ...\n"
     "3. *effort* says how long it may take: **one pass** is as quick as KSampler, **thorough** "
     "goes further."
 )
