@@ -137,4 +137,6 @@ def _turns(method: Method) -> bool:
 
 
 def _names(regularizer: Mapping[str, Weighted]) -> str:
+    if not isinstance(regularizer, Mapping):
+        return ""  # told where the objective is made of it
     return ", ".join(f"{name} {term.weight:g}" for name, term in regularizer.items()) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -27,12 +28,18 @@ class Telling:
         self._pace.took(self._history.records[-1].step, seconds)
         self._memory = memory or self._memory
 
-    def now(self, most: float, *more: str) -> tuple[str, Standing]:
-        """As it runs. most: seconds that it may still take at most."""
-        last = self._history.records[-1]
-        left = self._pace.left(last.step)
+    def now(self, budget: float, *more: str) -> tuple[str, Standing]:
+        """As it runs. budget: seconds that it may take in all."""
+        last, before = self._history.records[-1], self._history.seconds_before
+
+        def within(step: int, after: float) -> bool:
+            """As the time budget sees it: by the mean of all iterations."""
+            seconds = last.seconds + after
+            return seconds + (seconds - before) / (step + 1) <= budget
+
+        left = self._pace.left(last.step, within if math.isfinite(budget) else None)
         known = left is not None and last.step < self._iterations
-        time = f"{in_words(max(min(left, most), 0.0))} left" if known else ""
+        time = f"{in_words(left)} left" if known else ""
         return self._told(time, last.indicators, more)
 
     def ended(self, *more: str) -> tuple[str, Standing]:

@@ -72,12 +72,12 @@ def test_at_the_end_nothing_is_left():
 
 
 def test_long_times_are_said_in_minutes_and_hours():
-    told = [in_words(seconds) for seconds in (0.4, 59.6, 89, 91, 3599, 5399, 5401, 86400)]
+    told = [in_words(seconds) for seconds in (0.4, 59.6, 76, 155, 3599, 5399, 5401, 86400)]
     assert told == [
         "0 s",
         "60 s",
-        "89 s",
-        "2 min",
+        "1 min 30 s",
+        "2 min 30 s",
         "60 min",
         "1 h 30 min",
         "1 h 30 min",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import urllib.parse
 
 import comfy.model_management as management
 import pytest
@@ -152,10 +154,19 @@ def test_a_second_cancel_is_one():
         management.interrupt_current_processing()
         with pytest.raises(KeptOnRequest) as kept:
             held.check()
+        assert not management.processing_interrupted()  # taken once, and cleared
         assert held.keeps(kept.value) and not held.ask()
         management.interrupt_current_processing()
         with pytest.raises(management.InterruptProcessingException):
             held.check()
+
+
+def test_the_page_gets_the_button_that_speaks_to_this_route(server):
+    (path,) = [each for each in server._json("/extensions") if each.endswith("/keep_best.js")]
+    script = server._bytes(urllib.parse.quote(path)).decode()
+    assert f'ROUTE = "{keeping.ROUTE}"' in script and f'EVENT = "{keeping.EVENT}"' in script
+    for imported in re.findall(r'from "([^"]+)"', script):
+        assert server._bytes(urllib.parse.urljoin(path, imported))
 
 
 def running(server) -> list[dict]:

@@ -102,7 +102,7 @@ class Climb:
                 denoised = _rows(better, self._predicted_of(iterate), denoised)
                 recorded[better] = sampling.levels.rounded
                 self._heard(sampling)
-                progress.picture(iterate.image, *self._now(progress))
+                progress.picture(iterate.image, *self._now())
                 history.stop_reason = first_reason(self._settings.stopping, history) or ""
                 if history.stop_reason:
                     break
@@ -183,8 +183,8 @@ class Climb:
         before = records[-2].seconds if len(records) > 1 else self.history.seconds_before
         self._telling.heard(records[-1].seconds - before, sampling.levels.words)
 
-    def _now(self, progress: Progress) -> tuple[str, Standing]:
-        return self._telling.now(self._budget() - progress.seconds, self._decoding)
+    def _now(self) -> tuple[str, Standing]:
+        return self._telling.now(self._budget(), self._decoding)
 
     @property
     def _decoding(self) -> str:
