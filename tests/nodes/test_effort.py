@@ -18,6 +18,7 @@ from ComfyUI_DNO.nodes.plan import EFFORTS, planned
 from ComfyUI_DNO.nodes.presets import USUAL, DNOPreset, DNOSteering, parsed
 from ComfyUI_DNO.nodes.regularizers import DNONoRegularizer
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
+from ComfyUI_DNO.nodes.strength import SPEEDS, DNOStrength
 from ComfyUI_DNO.regularizers import Spectrum
 
 from ..support import tiny
@@ -172,6 +173,34 @@ def test_steering_by_hand():
     assert method.polish is not None and settings.directions == "linear"
     assert parsed(USUAL) == PRESETS["fast"].method.passes
     assert parsed("10") == (Pass(10, "seed"),)
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_brisk_strength_is_the_effort_itself(speed):
+    settings, _ = plan("paper", 24, options=DNOStrength.execute("brisk", speed).result[0])
+    assert settings.way == PRESETS[EFFORTS[speed]].method and settings.note.startswith(
+        f"brisk, {speed}"
+    )
+
+
+def test_strength_turns_less_or_more():
+    angles = {}
+    for strength in ("gentle", "strong"):
+        given = DNOStrength.execute(strength, "thorough", Options(patience=3)).result[0]
+        settings, _ = plan(options=given)
+        assert settings.stopping
+        turns = settings.way.second.optimizer
+        passes = [each.angle for each in settings.way.first.passes]
+        angles[strength] = [*passes, turns.angle, turns.largest]
+    assert angles["gentle"] == [6, 6, 6, 4, 3, 1.5, 6]
+    assert angles["strong"] == [21, 21, 21, 14, 10.5, 5.25, 21]
+
+
+def test_a_strength_that_is_none_is_told():
+    with pytest.raises(
+        ValueError, match="choose one of gentle, brisk, strong, and one of one pass"
+    ):
+        DNOStrength.execute("wild", "fast")
 
 
 @pytest.mark.parametrize("passes", ["", "12 best seed", "0", "91", "x", "12 seed;8"])
