@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo import job
+from demo import job, switch
 from tools.prepare import (
     ROOT,
     WINDOWS,
@@ -42,6 +42,7 @@ from tools.prepare import (
 
 CHECKPOINT = "checkpoints/dno_demo.safetensors"
 CLIP = "reward_models/dno_demo_clip.safetensors"
+EXAMPLE, REFERENCE = "example.png", ROOT / "demo" / "reference.png"  # what Load Image starts with
 
 
 def demo_checkpoint(home: Home) -> Path:
@@ -87,6 +88,8 @@ def server_command(home: Home, port: int, data: Path) -> list[str]:
     folders = {name: data / name for name in ("input", "output", "temp", "user")}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
+    if not (folders["input"] / EXAMPLE).exists() and REFERENCE.exists():
+        shutil.copyfile(REFERENCE, folders["input"] / EXAMPLE)
     models = data / "extra_model_paths.yaml"  # JSON is YAML
     config = {"base_path": str(home.root / "models")}
     config |= {Path(name).parent.name: Path(name).parent.name for name in (CHECKPOINT, CLIP)}
@@ -166,7 +169,7 @@ def run_demo(home: Home) -> None:
     with server(home, home.root / "demo") as client:
         for workflow, results in job.DEMOS.items():
             say(f"{workflow}: optimising the noise of one picture, a minute or so on two cores")
-            made = job.run(client, say, job.WORKFLOWS / f"{workflow}.json", results)
+            made = job.run(client, say, switch.recorded(workflow), results)
             say(
                 "  {prompt}: reward {reward_before:.3f} -> {reward_after:.3f}, P(z) "
                 "{probability_before:.2f} -> {probability_after:.2f}, {iterations} iterations; "
@@ -181,7 +184,8 @@ def run_ui(home: Home, port: int) -> None:
             raise Failure(f"Port {port} is in use: choose another one with --port.")
     demo_checkpoint(home)
     data = home.root / "ui"
-    copy_workflows(data / "user" / "default" / "workflows", data / "workflows.json")
+    mine = data / "user" / "default" / "workflows"
+    copy_workflows(switch.texts(), mine, data / "workflows.json")
     with server(home, data, port, show=True) as client:
         say(f"\nComfyUI is at {client.address} - the demo workflows are in the sidebar's Workflows")
         say("Press Ctrl+C here to stop it.\n")
@@ -190,18 +194,18 @@ def run_ui(home: Home, port: int) -> None:
             client.system_stats()
 
 
-def copy_workflows(target: Path, stamps: Path) -> None:
-    """Put the example workflows there, or renew them; one that the user edited stays theirs."""
+def copy_workflows(texts: dict[str, str], target: Path, stamps: Path) -> None:
+    """Put workflows there, by file name, or renew them; one that the user edited stays theirs."""
     target.mkdir(parents=True, exist_ok=True)
     found, copied = {}, {}
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(stamps.read_text())
-    for workflow in (ROOT / "example_workflows").glob("*.json"):
-        mine = target / workflow.name
-        if mine.exists() and hash_of(mine) != found.get(workflow.name):
+    for name, text in texts.items():
+        mine = target / name
+        if mine.exists() and hash_of(mine) != found.get(name):
             continue
-        shutil.copyfile(workflow, mine)
-        copied[workflow.name] = hash_of(mine)
+        mine.write_text(text, encoding="utf-8")
+        copied[name] = hash_of(mine)
     stamps.write_text(json.dumps(found | copied))
 
 

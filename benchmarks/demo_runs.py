@@ -87,7 +87,7 @@ class Demo:
                 1.0,
                 job.iterations,
                 job.learning_rate,
-                terms or None,
+                terms,  # none at all is none: nothing given would be protected
                 gradient=gradient,
             )[1]
 

@@ -24,19 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("DNO_BENCHMARKS", ROOT / ".comfyui" / "benchmarks")) / "sweeps"
 sys.path.insert(0, str(ROOT))
 
+from demo import switch  # noqa: E402
 from sweeps import plan as plans  # noqa: E402
 from sweeps import runners  # noqa: E402
 from sweeps.measure import peak  # noqa: E402
 from sweeps.rows import MEASURED, Store  # noqa: E402
 
 DEMO = {
-    "workflow": str(ROOT / "example_workflows" / "api" / "text_to_image_brightness.json"),
+    "workflow": switch.recorded(),
     "set": {
         "DNO Sampler: after.steps": 4,
         "KSampler: before.steps": 4,
     },
     "vary": [{"Prompt.text": ["a penguin", "a cat", "a frog"]}],
-    "variants": {"none": {"DNO Sampler: after.regularizer": None}, "spectrum": {}},
+    "variants": {"default": {"DNO Sampler: after.regularizer": None}, "connected": {}},
     "held_out": {"contrast": {"class_type": "DNOContrastReward"}},
 }
 

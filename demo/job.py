@@ -16,11 +16,14 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+try:
+    from . import switch
+except ImportError:  # as a program by itself
+    import switch
+
 ROOT = Path(__file__).resolve().parent.parent
-WORKFLOWS = ROOT / "example_workflows" / "api"
-WORKFLOW = WORKFLOWS / "text_to_image_brightness.json"
 RESULTS = ROOT / "output" / "dno_demo"
-DEMOS = {WORKFLOW.stem: RESULTS, "text_similarity": RESULTS / "text_similarity"}
+DEMOS = {switch.STARTER: RESULTS, "03_closer_to_the_prompt": RESULTS / "text_similarity"}
 PICTURES = ("before", "after", "history")
 NUMBERS = {  # name in report.json -> name in the record that DNOHistoryPlot leaves in the history
     "reward_before": "reward_start",
@@ -102,12 +105,16 @@ class Client:
 
 
 def rejection(body: bytes, otherwise: str) -> str:
-    """Why ComfyUI did not take a request, from the JSON that it answers with."""
+    """Why ComfyUI did not take a request, from the JSON that it answers with: every reason."""
     try:
         answer = json.loads(body)
-        for node in (answer.get("node_errors") or {}).values():
-            for error in node["errors"]:
-                return f"{node['class_type']}: {error['message']} ({error['details']})."
+        reasons = [
+            f"{node['class_type']}: {error['message']} ({error['details']})."
+            for node in (answer.get("node_errors") or {}).values()
+            for error in node["errors"]
+        ]
+        if reasons:
+            return " ".join(dict.fromkeys(reasons))
         return f"ComfyUI did not take the workflow: {answer['error']['message']}."
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"ComfyUI: {otherwise}."
@@ -175,12 +182,9 @@ def picture(client: Client, prompt: dict, entry: dict, name: str) -> bytes:
     return client.image(images[0])
 
 
-def run(client: Client, say=print, workflow: Path = WORKFLOW, results: Path = RESULTS) -> dict:
-    """Run the workflow on a ComfyUI that is up; leave pictures and report.json in `results`."""
-    try:
-        prompt = json.loads(workflow.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Failure(f"The demo workflow cannot be read: {error}.") from None
+def run(client: Client, say=print, prompt: dict | None = None, results: Path = RESULTS) -> dict:
+    """Run a demo on a ComfyUI that is up; leave pictures and report.json in `results`."""
+    prompt = prompt or switch.recorded()
     missing = sorted({node["class_type"] for node in prompt.values()} - set(client.object_info()))
     if missing:
         raise Failure(f"This ComfyUI has no node {', '.join(missing)}: the pack did not load.")

@@ -126,7 +126,7 @@ class Model(Field):
             return None
         wanted = " or ".join(getattr(kind, "title", kind.__name__) for kind in self.kinds)
         given = getattr(value, "title", type(value).__name__)
-        return f"is of kind {given}; connect a {wanted} model."
+        return f"is of kind {given}; connect {article(wanted)} {wanted} model."
 
 
 @dataclass(frozen=True)
@@ -221,10 +221,21 @@ def _described(cls: type) -> dict[str, tuple[Field, object]]:
 
 def _picture_problem(value: object, channels: tuple[int, ...], wanted: str) -> str | None:
     if not isinstance(value, torch.Tensor):
-        return f"is a {type(value).__name__}; give it {wanted}."
+        kind = type(value).__name__
+        return f"is {article(kind)} {kind}; give it {wanted}."
     shape = tuple(value.shape)
     if len(shape) != 3 + len(channels) or shape[1:-2] != channels or 0 in shape:
         return f"has shape {shape}; give it {wanted}, not empty."
     if not torch.isfinite(value).all():
         return "contains NaN or infinity; give it a picture without."
     return None
+
+
+def article(noun: str) -> str:
+    """The word before a noun; capitals are spelt.
+
+    >>> [article(noun) for noun in ("aesthetic predictor", "CLIP", "MPS", "ImageReward")]
+    ['an', 'a', 'an', 'an']
+    """
+    spelt = noun[:2].isupper()
+    return "an" if noun[:1] in ("AEFHILMNORSX" if spelt else "aeioAEIO") else "a"

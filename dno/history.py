@@ -1,17 +1,19 @@
-"""What happened: a record per iteration, the best of each image, a thinned film of the pictures.
+"""What happened: a record per iteration, the best of each image, and what is kept of the others.
 
-Three things that can be read apart, all in ordinary memory.
+Things that can be read apart, all in ordinary memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .ascent import Iterate
+from .film import Film, Moments
 from .noise import Noise
 
 
@@ -78,40 +80,19 @@ class Best:
 
 
 @dataclass
-class Film:
-    """Pictures of the evolution as bytes; when `limit` bytes are full, every second one goes.
-
-    images: step -> (B,3,H,W) uint8.
-    """
-
-    limit: int = 256 * 2**20
-    stride: int = 1
-    images: dict[int, Tensor] = field(default_factory=dict)
-
-    def add(self, step: int, image: Tensor) -> None:
-        """Keep `image` (B,3,H,W) in [0,1] if `step` is on the stride."""
-        if step % self.stride:
-            return
-        self.images[step] = image.clamp(0, 1).mul(255).round().to("cpu", torch.uint8)
-        while len(self.images) > 2 and self.bytes > self.limit:
-            self.stride *= 2
-            self.images = {s: i for s, i in self.images.items() if s % self.stride == 0}
-
-    @property
-    def bytes(self) -> int:
-        return sum(image.numel() for image in self.images.values())
-
-
-@dataclass
 class History:
-    """Records of every iteration so far, the best of each image, and the film.
+    """Records of every iteration so far, the best of each image, the film and the moments.
 
+    first: the first picture (B,3,H,W) in [0,1]. source: what the host needs to hand a moment on.
     start: where it started, in words for the user; empty for the given noise. seconds_before: what
     choosing that took, counted in every record's seconds.
     stop_reason: why it ended early, in words for the user; empty when every iteration was done.
     """
 
     film: Film = field(default_factory=Film)
+    moments: Moments = field(default_factory=Moments)
+    first: Tensor | None = None
+    source: Any = None
     records: list[Record] = field(default_factory=list)
     start: str = ""
     seconds_before: float = 0.0
@@ -138,7 +119,9 @@ class History:
         )
         self.records.append(record)
         self.film.add(iterate.step, iterate.image)
+        self.moments.add(iterate.step, iterate.latent, iterate.noise)
         if self._best is None:
+            self.first = iterate.image.to("cpu", copy=True)
             self._best = Best.of(iterate, record)
         else:
             self._best = self._best.or_better(iterate, record)

@@ -17,6 +17,7 @@ from .noise import Noise
 from .optimizers import Adam, Optimizer
 from .straight import StraightThrough
 
+SAMPLED, CLIMBED = "sampled", "climbed"  # kinds of iterates: a sampling; one after a backward pass
 DIRECTION_SAMPLES = 128  # of Hybrid-1 for one direction: pictures that are scored, none sampled
 
 
@@ -88,7 +89,7 @@ class Method(Protocol):
 
     differentiates: whether the network's gradient is needed, not its evaluation alone.
     iterations:     how many iterates follow the first.
-    climbs_after:   whether a backward pass follows this iterate, for who says how long it takes.
+    kind:           of iterate `step`: those of one kind take about as long as each other.
     """
 
     @property
@@ -97,7 +98,7 @@ class Method(Protocol):
     @property
     def iterations(self) -> int: ...
 
-    def climbs_after(self, step: int) -> bool: ...
+    def kind(self, step: int) -> str: ...
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         """Every noise that is tried, scored; who listens keeps the best."""
@@ -120,8 +121,10 @@ class Ascent:
         blind = isinstance(own, Estimated) and own.method == "zeroth order"
         return self.iterations > 0 and not (blind or isinstance(own, StraightThrough))
 
-    def climbs_after(self, step: int) -> bool:
-        return self.differentiates
+    def kind(self, step: int) -> str:
+        if step == 0:
+            return SAMPLED
+        return CLIMBED if self.differentiates else "estimated"
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         problem = task.problem
@@ -153,11 +156,10 @@ class Then:
     def iterations(self) -> int:
         return self.first.iterations + 1 + self.second.iterations
 
-    def climbs_after(self, step: int) -> bool:
-        if step < self.first.iterations:
-            return self.first.climbs_after(step)
-        following = step - self.first.iterations - 1
-        return following >= 0 and self.second.climbs_after(following)
+    def kind(self, step: int) -> str:
+        if step <= self.first.iterations:
+            return self.first.kind(step)
+        return self.second.kind(step - self.first.iterations - 1)
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         kept = Kept()

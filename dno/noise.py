@@ -77,6 +77,11 @@ class Tape:
         self._noise = noise
         self._position = 0
 
+    @property
+    def used(self) -> int:
+        """How many draws the sampling has asked for."""
+        return self._position
+
     def draw(self, host: Callable[[], Tensor]) -> Tensor:
         """The next injected draw: the known one, or `host()` recorded as a new leaf."""
         position, self._position = self._position, self._position + 1

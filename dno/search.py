@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .ascent import Iterate
 from .fresh import fresh, generators
-from .method import Task
+from .method import SAMPLED, Task
 from .noise import Noise
 
 
@@ -27,8 +27,8 @@ class BestOf:
     def iterations(self) -> int:
         return self.count - 1
 
-    def climbs_after(self, step: int) -> bool:
-        return False
+    def kind(self, step: int) -> str:
+        return SAMPLED
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         first = task.noise.snapshot()
@@ -63,8 +63,8 @@ class TrustRegions:
     def iterations(self) -> int:
         return self.budget - 1
 
-    def climbs_after(self, step: int) -> bool:
-        return False
+    def kind(self, step: int) -> str:
+        return SAMPLED
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         first, tried = task.noise.snapshot(), []

@@ -21,7 +21,7 @@ from torch import Tensor
 from .ascent import Iterate
 from .checks import NoGradientError
 from .fresh import fresh
-from .method import Kept, Task
+from .method import SAMPLED, Kept, Task
 from .noise import Noise, Tape
 from .objective import Regularizer
 from .optimizers import Adam, Projected, Rotation
@@ -78,8 +78,9 @@ class Steer:
     def iterations(self) -> int:
         return len(self.passes) + (self.polish is not None)
 
-    def climbs_after(self, step: int) -> bool:
-        return False
+    def kind(self, step: int) -> str:
+        passes = range(1, len(self.passes) + 1)
+        return "turned" if step in passes else SAMPLED
 
     def iterates(self, task: Task) -> Iterator[Iterate]:
         kept = Kept()

@@ -7,6 +7,7 @@ from . import (
     combine,
     history,
     history_data,
+    history_iteration,
     noise,
     options,
     presets,
@@ -16,8 +17,9 @@ from . import (
     rewards,
     sampler,
     score,
+    strength,
 )
-from .host import metadata
+from .host import keeping, metadata
 
 
 class DNOExtension(ComfyExtension):
@@ -25,8 +27,9 @@ class DNOExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         metadata.listen()  # here, because ComfyUI 0.3 calls no on_load
+        keeping.listen()
         rewarding = (rewards, reward_models, regularizers, combine)
-        histories = (history, history_data)
-        made = (sampler, options, presets, *rewarding, *histories, noise)
+        histories = (history, history_data, history_iteration)
+        made = (sampler, options, presets, strength, *rewarding, *histories, noise)
         modules = (*made, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

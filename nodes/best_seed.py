@@ -19,7 +19,7 @@ from .drawing.sheet import MOST, Tile, order, reduced, sheet
 from .host import metadata
 from .host.described import described, terms
 from .host.picture.finite import not_finite
-from .host.progress import Progress, say
+from .host.progress import Progress
 from .host.sampling.job import (
     Job,
     check_latent,
@@ -29,6 +29,7 @@ from .host.sampling.job import (
     seed_at,
     with_samples,
 )
+from .host.web import say
 from .inputs import like_ksampler
 from .schema import CATEGORY, drawn, for_json, schema, to_image
 from .score import rewards_of, table

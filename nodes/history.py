@@ -13,7 +13,7 @@ from torch import Tensor
 from ..dno.history import History
 from .drawing.canvas import font, number
 from .drawing.plot import plot
-from .host.progress import say
+from .host.web import say
 from .schema import CATEGORY, HistorySocket, drawn, schema, to_bhwc
 
 PROBABILITY = "P(z)"

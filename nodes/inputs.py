@@ -60,8 +60,8 @@ def extras() -> list[io.Input]:
             "regularizer",
             optional=True,
             tooltip=(
-                "Keeps the noise Gaussian, and with it the picture's subject. Spectrum is a "
-                "good start."
+                "Keeps the noise Gaussian, and with it the picture's subject. With nothing here a "
+                "climb uses Spectrum; No Regularizer switches it off."
             ),
         ),
         supported(
@@ -106,6 +106,18 @@ def how_much() -> io.Input:
             "model. thorough: fast, then up to 9 exact turns, about 30 samplings. paper: 50 exact "
             "iterations, about 150. Iterations, an optimizer, a preset or a steering node override "
             "it."
+        ),
+    )
+
+
+def goes_on() -> io.Input:
+    """Where a run starts instead of at its seed."""
+    return io.Noise.Input(
+        "noise",
+        optional=True,
+        tooltip=(
+            "Start from this noise instead of the seed's: of a DNO Sampler or Load Noise, to go on "
+            "where that run stopped, or of RandomNoise."
         ),
     )
 

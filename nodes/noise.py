@@ -16,7 +16,7 @@ from ..dno.noise import Noise
 from ..dno.slerp import slerp
 from .drawing.spectrum import spectrum_plot
 from .host.noise_files import FOLDER, folder, load, next_path, saved
-from .host.sampling.replay import FixedNoise, Replay
+from .host.sampling.replay import Draws, FixedNoise, Replay
 from .host.sampling.state import Generators
 from .schema import CATEGORY, HistorySocket, drawn, schema
 from .verdict import verdict
@@ -135,8 +135,8 @@ class DNOSaveNoise(io.ComfyNode):
                     "noise",
                     KINDS,
                     tooltip=(
-                        "A history's best noise with all its draws, a NOISE, or a LATENT that "
-                        "holds noise."
+                        "A history's best noise or a DNO Sampler's noise, with all its draws; "
+                        "another NOISE, or a LATENT that holds noise."
                     ),
                 ),
                 LATENT,
@@ -185,7 +185,10 @@ class DNOLoadNoise(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Noise.Output(display_name="noise", tooltip="The initial noise."),
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="The initial noise; a DNO Sampler's noise input takes the draws too.",
+                ),
                 io.Sampler.Output(display_name="sampler", tooltip="Replays the saved draws."),
                 io.String.Output(
                     display_name="prompt", tooltip="The workflow that made it, in API format."
@@ -199,7 +202,7 @@ class DNOLoadNoise(io.ComfyNode):
         if not path.is_file():
             raise ValueError(f"file: {path.name} is not in {folder()}; save a noise first.")
         noise, settings = load(path)
-        given = FixedNoise(noise.initial, int(settings.get("seed", 0)))
+        given = FixedNoise(noise.initial, int(settings.get("seed", 0)), Draws(noise.injected))
         replay = None
         if sampler is not None:
             replay = Replay(sampler, noise, Generators.now(torch.device("cpu")))
@@ -212,8 +215,9 @@ def as_noise(given, latent: Mapping | None = None) -> Noise:
         return given.best.noise.snapshot("cpu")
     if isinstance(given, Mapping):
         return Noise(given["samples"].float().cpu())
-    if latent is None and isinstance(given, FixedNoise):
-        return Noise(given.initial)
+    if isinstance(given, FixedNoise):
+        initial = given.initial if latent is None else given.generate_noise(dict(latent))
+        return Noise(initial, given.draws.injected)
     if latent is None:
         raise ValueError(
             "The latent input is empty: a NOISE has no size of its own; connect the latent that it "

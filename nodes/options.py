@@ -19,8 +19,8 @@ from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.parts import Part
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
-from .host.sampling.climb import Settings
 from .host.sampling.levels import MEMORY
+from .host.sampling.settings import Settings
 from .plan import Plan
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket
 
@@ -31,6 +31,7 @@ DIFFERENTIATED = {
     "last 2 steps": "last 2",
     "last 4 steps": "last 4",
 }
+ON_CANCEL = ("throw away", "keep the best")
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,16 @@ class Options(Declared):
             optional=True,
         ),
     ] = False
+    on_cancel: Annotated[
+        str,
+        Choice(
+            ON_CANCEL,
+            help="What ComfyUI's Cancel does to a climb. throw away: everything stops, nothing is "
+            "kept. keep the best: the climb ends, and the graph goes on with the best so far; "
+            "Cancel once more to stop that too.",
+            optional=True,
+        ),
+    ] = ON_CANCEL[0]
 
     def settings(
         self,
@@ -155,6 +166,7 @@ class Options(Declared):
             part=Part(self.mask, self.frequencies),
             carried=DIFFERENTIATED[self.differentiated],
             strict=self.strict,
+            keep_on_cancel=self.on_cancel == ON_CANCEL[1],
         )
 
 

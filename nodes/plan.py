@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from .. import regularizers
 from ..dno.declared import term_name
 from ..dno.estimate import Estimated
-from ..dno.method import Method
+from ..dno.method import Ascent, Method, Then
 from ..dno.objective import Weighted
-from ..dno.optimizers import Optimizer
+from ..dno.optimizers import Optimizer, Rotation
 from ..dno.presets import PRESETS, Preset
-from .host.sampling.climb import Settings
+from ..dno.projections import TypicalSet
+from ..dno.steer import Steer
+from .host.sampling.settings import Settings
 
 if TYPE_CHECKING:
     from .options import Options
@@ -26,6 +28,8 @@ EFFORTS = {
 }
 BY_EFFORT = -1  # iterations: as the effort says
 CLIMB = 30  # iterations of a connected optimizer
+DEFAULT_WEIGHT = 1.0  # of Spectrum: benchmarks/reward_hacking.md
+NOT_NEEDED = "regularizer: none is needed, its turns keep the noise Gaussian"
 
 
 @dataclass(frozen=True)
@@ -65,19 +69,24 @@ def planned(
     """What is done, and the regularizers that count.
 
     A connected preset or steering comes first, then `iterations` of 0 or more (a climb, as ever),
-    then a connected optimizer, then the effort. A connected regularizer replaces a preset's.
+    then a connected optimizer, then the effort. A connected regularizer, No Regularizer too,
+    replaces what a preset publishes, and what a climb is protected by without one.
     """
     settings = options.settings(max(iterations, 0), learning_rate, optimizer, gradient)
     plan = options.plan
     if plan is None:
         if iterations != BY_EFFORT:
-            return settings, regularizer
+            return _protected(settings, regularizer)
         if optimizer is not None:
             words = f"{CLIMB} iterations of {type(optimizer).__name__}, which overrides effort"
-            return replace(settings, iterations=CLIMB, note=words), regularizer
+            return _protected(replace(settings, iterations=CLIMB, note=words), regularizer)
         if effort not in EFFORTS:
             raise ValueError(f"effort is {effort!r}; choose one of {', '.join(EFFORTS)}.")
         plan = of_preset(PRESETS[EFFORTS[effort]], f"effort: {effort}")
+    if regularizer is None:
+        regularizer, words = plan.penalties, _published(plan)
+    else:
+        words = _connected(regularizer)
     made = replace(
         settings,
         method=plan.method,
@@ -85,6 +94,49 @@ def planned(
         carried=plan.carried if settings.carried == "all" else settings.carried,
         directions=plan.directions,
         directions_vae=plan.directions_vae,
-        note=plan.words,
+        note=f"{plan.words}\n{words}",
     )
-    return made, regularizer or plan.penalties
+    return made, regularizer
+
+
+def _protected(
+    settings: Settings, regularizer: Mapping[str, Weighted] | None
+) -> tuple[Settings, Mapping[str, Weighted] | None]:
+    """A climb by gradients, with the measured default where nothing is connected."""
+    if settings.iterations == 0:  # nothing moves: there is nothing to keep
+        return settings, regularizer
+    if regularizer is not None:
+        words = _connected(regularizer)
+    elif isinstance(settings.optimizer, Rotation):
+        words = NOT_NEEDED
+    else:
+        each = regularizers.Spectrum()
+        regularizer = {term_name(type(each)): Weighted(DEFAULT_WEIGHT, each)}
+        words = f"regularizer: {_names(regularizer)}, because none is connected"
+    return replace(settings, note=f"{settings.note}\n{words}".strip()), regularizer
+
+
+def _connected(regularizer: Mapping[str, Weighted]) -> str:
+    return f"regularizer: {_names(regularizer)}"
+
+
+def _published(plan: Plan) -> str:
+    """What keeps the noise of a preset or of steering Gaussian."""
+    if plan.penalties:
+        return f"regularizer: {_names(plan.penalties)}, as published"
+    return NOT_NEEDED if _turns(plan.method) else "regularizer: none, as published"
+
+
+def _turns(method: Method) -> bool:
+    """Whether it moves the noise by turns alone, each brought back to the typical set."""
+    if isinstance(method, Then):
+        return _turns(method.first) and _turns(method.second)
+    if isinstance(method, Steer):
+        return isinstance(method.project, TypicalSet)
+    return isinstance(method, Ascent) and isinstance(method.optimizer, Rotation)
+
+
+def _names(regularizer: Mapping[str, Weighted]) -> str:
+    if not isinstance(regularizer, Mapping):
+        return ""  # told where the objective is made of it
+    return ", ".join(f"{name} {term.weight:g}" for name, term in regularizer.items()) or "none"

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..dno.objective import Weighted
 from .drawing.sheet import MOST, Tile, order, reduced, sheet
 from .host import metadata
-from .host.progress import say
+from .host.web import say
 from .schema import CATEGORY, RewardSocket, drawn, schema
 from .score import score_images, table, unseen
 

@@ -10,13 +10,22 @@ from ..dno.objective import Objective
 from ..regularizers import Probability, Spectrum
 from .host import metadata
 from .host.sampling.aligner import Aligner
-from .host.sampling.climb import Settings
-from .host.sampling.job import Job, check_vae, handed_on, objective, prepare, with_samples
-from .host.sampling.replay import FixedNoise, Replay
-from .inputs import extras, how_it_climbs, how_much, like_ksampler, what_climbs
+from .host.sampling.job import (
+    Job,
+    check_vae,
+    handed_on,
+    objective,
+    prepare,
+    with_noise,
+    with_samples,
+)
+from .host.sampling.replay import Draws, Replay
+from .host.sampling.settings import Settings
+from .inputs import extras, goes_on, how_it_climbs, how_much, like_ksampler, what_climbs
 from .options import Options
+from .outputs import before, first_picture, handed, of_a_run
 from .plan import planned
-from .schema import CATEGORY, NOTED, HistorySocket, schema
+from .schema import CATEGORY, NOTED, schema
 
 DRAWING = ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
 INDICATORS = {"P(z)": Probability().indicator, "spectral deviation": Spectrum().indicator}
@@ -36,26 +45,17 @@ class DNOSampler(io.ComfyNode):
             category=CATEGORY,
             description=" ".join((cls.__doc__ or "").split()),
             search_aliases=["direct noise optimization", "reward", "align", "KSampler"],
-            inputs=[*like_ksampler(), *how_it_climbs(), *extras(), how_much()],
+            inputs=[*like_ksampler(), *how_it_climbs(), *extras(), how_much(), goes_on()],
             hidden=list(NOTED),
             outputs=[
                 io.Latent.Output(
                     display_name="latent", tooltip="The best of each image, for VAE Decode."
                 ),
-                HistorySocket.Output(
-                    display_name="history", tooltip="For History Plot and History Frames."
-                ),
-                io.Noise.Output(display_name="noise", tooltip="The optimised initial noise."),
-                io.Sampler.Output(
-                    display_name="sampler",
-                    tooltip=(
-                        "Replays the optimised noise of each step; with noise and sigmas, in "
-                        "SamplerCustomAdvanced, it gives the same picture."
-                    ),
-                ),
+                *of_a_run(),
                 io.Sigmas.Output(
                     display_name="sigmas", tooltip="The noise levels that were sampled."
                 ),
+                before(),
             ],
         )
 
@@ -81,26 +81,31 @@ class DNOSampler(io.ComfyNode):
         options=None,
         gradient=None,
         effort="fast",
+        noise=None,
     ) -> io.NodeOutput:
         metadata.begin(cls.hidden)
         chosen = (effort, iterations, learning_rate, regularizer, optimizer, gradient)
         settings, regularizer = planned(options or Options(), *chosen)
         wanted = objective(reward, regularizer, INDICATORS)
-        drawing = (seed, steps, cfg, sampler_name, scheduler, denoise)
+        first = seed if noise is None else getattr(noise, "seed", seed)
+        drawing = (first, steps, cfg, sampler_name, scheduler, denoise)
         job = prepare(model, positive, negative, latent_image, *drawing)
         check_vae(vae, model)
-        samples, climbed = align(job, vae, wanted, settings, seed)
-        metadata.note({"sampling": dict(zip(DRAWING, drawing, strict=True))})
-        noise, origin = climbed.history.best.noise, climbed.origin
-        fixed = FixedNoise(noise.initial, origin.seed)
-        replay = Replay(job.sampler, noise, origin.generators)
-        latent = with_samples(latent_image, samples)
-        return io.NodeOutput(latent, climbed.history, fixed, replay, job.sigmas.clone())
+        job = with_noise(job, noise, latent_image)
+        samples, climbed = align(job, vae, wanted, settings, first, Draws.of(noise, seed))
+        noted = dict(zip(DRAWING, drawing, strict=True))
+        metadata.note({"sampling": noted | ({} if noise is None else {"noise": "given"})})
+        latent, sigmas = with_samples(latent_image, samples), job.sigmas.clone()
+        run = handed(climbed, job.sampler)
+        return io.NodeOutput(latent, *run, sigmas, first_picture(climbed))
 
 
-def align(job: Job, vae, objective: Objective, settings: Settings, seed: int):
-    """Run the job with its noise climbing: the best latent, as KSampler gives it; what it did."""
-    aligner = Aligner(job.sampler, vae, objective, settings, job.draw)
+def align(job: Job, vae, objective: Objective, settings: Settings, seed: int, draws=None):
+    """Run the job with its noise climbing: the best latent, as KSampler gives it; what it did.
+
+    draws: of an earlier run, to go on from.
+    """
+    aligner = Aligner(job.sampler, vae, objective, settings, job.draw, draws)
     samples = job.guider.sample(
         job.noise,
         job.latent,
@@ -126,7 +131,13 @@ class DNOSamplerCustom(io.ComfyNode):
             description=cls.__doc__,
             search_aliases=["direct noise optimization", "SamplerCustomAdvanced"],
             inputs=[
-                io.Sampler.Input("sampler", tooltip="The sampler whose noise is optimised."),
+                io.Sampler.Input(
+                    "sampler",
+                    tooltip=(
+                        "The sampler whose noise is optimised. One that replays a DNO Sampler's "
+                        "draws goes on from them."
+                    ),
+                ),
                 *what_climbs(),
                 *how_it_climbs(),
                 *extras(),
@@ -158,7 +169,10 @@ class DNOSamplerCustom(io.ComfyNode):
         chosen = (effort, iterations, learning_rate, regularizer, optimizer, gradient)
         settings, regularizer = planned(options or Options(), *chosen)
         climbed = objective(reward, regularizer, INDICATORS)
-        return io.NodeOutput(Aligner(sampler, vae, climbed, settings))
+        draws = None
+        if isinstance(sampler, Replay):  # go on from what it plays back
+            sampler, draws = sampler.sampler, sampler.draws
+        return io.NodeOutput(Aligner(sampler, vae, climbed, settings, draws=draws))
 
 
 class DNOSamplerHistory(io.ComfyNode):
@@ -176,13 +190,7 @@ class DNOSamplerHistory(io.ComfyNode):
                 io.Sampler.Input("sampler", tooltip="From DNO Sampler (custom)."),
                 io.Latent.Input("latent", tooltip="What was sampled with it, so that it has run."),
             ],
-            outputs=[
-                HistorySocket.Output(display_name="history", tooltip="For the history nodes."),
-                io.Noise.Output(display_name="noise", tooltip="The optimised initial noise."),
-                io.Sampler.Output(
-                    display_name="sampler", tooltip="Replays the optimised noise of each step."
-                ),
-            ],
+            outputs=[*of_a_run(), before()],
         )
 
     @classmethod
@@ -198,11 +206,8 @@ class DNOSamplerHistory(io.ComfyNode):
                 "This DNO sampler has not run: connect latent to the output of the "
                 "SamplerCustomAdvanced that it is plugged into."
             )
-        noise, origin = sampler.climbed.history.best.noise, sampler.climbed.origin
-        replay = Replay(sampler.sampler, noise, origin.generators)
-        return io.NodeOutput(
-            sampler.climbed.history, FixedNoise(noise.initial, origin.seed), replay
-        )
+        climbed = sampler.climbed
+        return io.NodeOutput(*handed(climbed, sampler.sampler), first_picture(climbed))
 
 
 NODES = [DNOSampler, DNOSamplerCustom, DNOSamplerHistory]

@@ -29,6 +29,7 @@ PINS = {
         *("pytest==9.2.0", "ruff==0.17.6", "mypy==2.4.1", "diffusers==0.39.0"),
         *("hypothesis==6.170.17", "pytest-xdist==3.8.0"),
     ],
+    "browser": ["playwright==1.65.2"],  # drives the machine's own chromium; tests skip without
     "sweeps": ["pyarrow>=18"],  # results as Parquet
     "ray": ["ray[data]>=2.49"],  # sweeps on a cluster
     "originals": [  # of reward models, to compare with; their other needs are not used
@@ -168,6 +169,8 @@ def preparation(home: Home, tests: bool, extras: tuple[str, ...] = ()) -> Iterat
     for name in extras:
         wanted = PINS[name]
         yield f"packages for {name}", digest(wanted), lambda each=wanted: home.pip("install", *each)
+    if tests:
+        yield "browser tests", digest(PINS["browser"]), lambda: install_browser(home)
 
 
 def make_venv(home: Home) -> None:
@@ -189,6 +192,14 @@ def install_torch(home: Home) -> None:
         f"{DISK} GB on disk (less where your pip settings name an index of CPU-only builds)."
     )
     home.pip("install", *PINS[home.torch])
+
+
+def install_browser(home: Home) -> None:
+    """What drives the web UI in tests, which skip where it cannot be had."""
+    try:
+        home.pip("install", *PINS["browser"])
+    except Failure:
+        say("playwright could not be installed: the tests of the web UI will be skipped.")
 
 
 def unpack_comfyui(home: Home) -> None:

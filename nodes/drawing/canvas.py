@@ -24,12 +24,12 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 class Canvas:
-    """A white picture in pixels, drawn several times as large and then reduced."""
+    """A picture in pixels, white if no other paper is wanted, drawn larger and then reduced."""
 
-    def __init__(self, width: int, height: int):
-        self.width, self.height = width, height
+    def __init__(self, width: int, height: int, paper: str = "white"):
+        self.width, self.height, self._paper = width, height, paper
         self._scale = 3 if max(width, height) <= 1024 else 2
-        self._image = Image.new("RGB", (width * self._scale, height * self._scale), "white")
+        self._image = Image.new("RGB", (width * self._scale, height * self._scale), paper)
         self._draw = ImageDraw.Draw(self._image)
 
     def finish(self) -> Image.Image:
@@ -56,9 +56,9 @@ class Canvas:
         self._image.paste(big, (x * scale, y * scale))
 
     def dot(self, point: Point, radius: float, colour: str) -> None:
-        """A disc with a white rim, to stand out on a line."""
+        """A disc with a rim of paper, to stand out on a line."""
         x, y = point[0] * self._scale, point[1] * self._scale
-        self._disc(x, y, radius * 1.45 * self._scale, "white")
+        self._disc(x, y, radius * 1.45 * self._scale, self._paper)
         self._disc(x, y, radius * self._scale, colour)
 
     def _disc(self, x: float, y: float, radius: float, colour: str) -> None:
@@ -73,7 +73,7 @@ class Canvas:
     def text(
         self, x: float, y: float, words: str, size: float, colour=INK, anchor="lm", halo=0.12
     ) -> None:
-        """`words` at a point, `anchor` as in Pillow; a white halo, in sizes, keeps lines off."""
+        """`words` at a point, `anchor` as in Pillow; a halo of paper, in sizes, keeps lines off."""
         face, scale = font(round(size * self._scale)), self._scale
         if anchor[0] != "l":
             x -= self.width_of(words, size) * {"m": 0.5, "r": 1.0}[anchor[0]]
@@ -83,7 +83,7 @@ class Canvas:
                 x += 1.1 * size
             self._draw.text(
                 (x * scale, y * scale), part, colour, face, "l" + anchor[1],
-                stroke_width=round(halo * size * scale), stroke_fill="white",
+                stroke_width=round(halo * size * scale), stroke_fill=self._paper,
             )  # fmt: skip
             x += face.getlength(part) / scale
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from comfy_execution.utils import get_executing_context
+
+from .web import server
 
 KEY = "dno"
 _MOST = 256  # notes that are remembered
@@ -41,10 +42,9 @@ _notes: OrderedDict[str, dict] = OrderedDict()  # by what led to them
 
 def listen() -> None:
     """From now on every prompt with a node of this pack gets a page, with what is remembered."""
-    module = sys.modules.get("server")  # not there when ComfyUI is used as a library
-    server = module and getattr(module.PromptServer, "instance", None)
-    if server is not None and _open not in server.on_prompt_handlers:
-        server.add_on_prompt_handler(_open)
+    listening = server()
+    if listening is not None and _open not in listening.on_prompt_handlers:
+        listening.add_on_prompt_handler(_open)
 
 
 def begin(hidden) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 import comfy.utils
-from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...dno.history import History
 from ..drawing.canvas import side_by_side
+from ..drawing.strip import Standing, with_strip
+from .web import say
 
 TICKS = 120  # of the bar, per iteration
 PREVIEW_SIDE = 512
@@ -35,9 +34,9 @@ class Progress:
         self._seen += 2 if recomputed else 1
         self._show()
 
-    def picture(self, image: Tensor | None, text: str) -> None:
-        """One picture has been scored: show it."""
-        self._show(image)
+    def picture(self, image: Tensor | None, text: str, standing: Standing | None = None) -> None:
+        """One picture has been scored: show it, above how the run stands."""
+        self._show(image, standing)
         say(text)
 
     def next_iteration(self) -> None:
@@ -53,40 +52,21 @@ class Progress:
     def _next(self, cost: int) -> None:
         self._step, self._expected, self._seen = self._step + 1, max(cost * self._seen, 1), 0
 
-    def _show(self, image: Tensor | None = None) -> None:
+    def _show(self, image: Tensor | None = None, standing: Standing | None = None) -> None:
         fraction = min(self._seen / self._expected, 1.0)
-        self._update(int((self._step + fraction) * TICKS), image)
+        self._update(int((self._step + fraction) * TICKS), image, standing)
 
-    def _update(self, value: int, image: Tensor | None) -> None:
-        preview = None if image is None else ("JPEG", side_by_side(image), PREVIEW_SIDE)
+    def _update(self, value: int, image: Tensor | None, standing: Standing | None) -> None:
+        preview = None
+        if image is not None:
+            drawn, side = side_by_side(image), PREVIEW_SIDE
+            if standing is not None:
+                drawn = with_strip(drawn, standing)
+                side = max(drawn.size)  # ComfyUI fits it into a square of that side: as it is
+            preview = "JPEG", drawn, side
         self._bar.update_absolute(value, self._total * TICKS, preview)
 
-    def finish(self, image: Tensor | None, text: str) -> None:
+    def finish(self, image: Tensor | None, text: str, standing: Standing | None = None) -> None:
         """The run is over: leave the picture that was kept."""
-        self._update(self._total * TICKS, image)
+        self._update(self._total * TICKS, image, standing)
         say(text)
-
-
-def say(text: str) -> None:
-    """Show a text on the node that is being executed, where a web UI is listening."""
-    context = get_executing_context()
-    module = sys.modules.get("server")  # not there when ComfyUI is used as a library
-    server = module and getattr(module.PromptServer, "instance", None)
-    if server is not None and context is not None:
-        server.send_progress_text(text, context.node_id)
-
-
-def line(history: History, iterations: int) -> str:
-    """The run so far, in two lines: iteration, reward (start, now, kept); noise, time left.
-
-    Kept is the best by the whole objective, so its reward need not be the highest seen.
-    """
-    first, last = history.records[0], history.records[-1]
-    left = history.seconds_each * (iterations - last.step)
-    reward = f"{_mean(first.reward)} → {_mean(last.reward)}, kept {_mean(history.best.reward)}"
-    reads = "".join(f"{name} {_mean(value)}, " for name, value in last.indicators.items())
-    return f"iteration {last.step} of {iterations}: reward {reward}\n{reads}{left:.0f} s left"
-
-
-def _mean(values: Tensor) -> str:
-    return f"{float(values.mean()):.3g}"

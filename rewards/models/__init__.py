@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...dno.fields import article
 from .aesthetic import AestheticHead
 from .building import without_prefix
 from .clip import CLIP, CLIPVision
@@ -65,7 +66,8 @@ def _built(
         reason = (str(error).splitlines() or [""])[0]
         if isinstance(error, ValueError) and reason.endswith("."):
             raise ValueError(f"{stored.path.name}: {reason}") from None
+        kind = architecture.title
         raise ValueError(
-            f"{stored.path.name} does not fit together as a {architecture.title} "
+            f"{stored.path.name} does not fit together as {article(kind)} {kind} "
             f"({type(error).__name__}: {reason}): get the published file."
         ) from error

@@ -66,7 +66,7 @@ class AestheticHead(Architecture):
             cls.title,
         )
         rest = {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
-        return cls(head, family, _encoder(rest)).eval()
+        return cls(head, family, _encoder(rest)).train(False)
 
     @property
     def width(self) -> int:

@@ -40,7 +40,7 @@ def assemble(make: Callable[[], Network], state: Mapping[str, Tensor], title: st
             f"This {title} file is incomplete: {lacking[0]} and {len(lacking) - 1} more are "
             "missing; get the published file."
         )
-    return network.eval().requires_grad_(False)
+    return network.train(False).requires_grad_(False)
 
 
 def without_prefix(names: Iterable[str], prefixes: Iterable[str]) -> dict[str, str]:

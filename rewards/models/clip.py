@@ -180,7 +180,7 @@ _RENAMED = (
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
-_JOINED = re.compile(r"(.*)\.attn\.in_proj_(weight|bias)$")
+_JOINED = r"(.*)\.attn\.in_proj_(weight|bias)$"
 
 
 def _in_our_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +195,7 @@ def from_open_clip(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        joined = _JOINED.match(name)
+        joined = re.match(_JOINED, name)
         if joined:
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[_rename(f"{joined[1]}.self_attn.{part}_proj.{joined[2]}")] = piece

@@ -241,19 +241,12 @@ def test_the_server_writes_in_folders_of_ours_only(tree, tmp_path):
     assert {path.name for path in tree.iterdir()} == {"comfyui_version.py", "custom_nodes"}
 
 
-def test_workflows_of_the_user_are_renewed_until_edited(tmp_path, monkeypatch):
-    (tmp_path / "example_workflows").mkdir()
-    monkeypatch.setattr(run, "ROOT", tmp_path)
-    one, two = (tmp_path / "example_workflows" / name for name in ("one.json", "two.json"))
+def test_workflows_of_the_user_are_renewed_until_edited(tmp_path):
     mine, stamps = tmp_path / "mine", tmp_path / "stamps.json"
-    one.write_text("1")
-    two.write_text("2")
-    run.copy_workflows(mine, stamps)
+    run.copy_workflows({"one.json": "1", "two.json": "2"}, mine, stamps)
     (mine / "two.json").write_text("edited")
-    one.write_text("1, newer")
-    two.write_text("2, newer")
     for _ in range(2):
-        run.copy_workflows(mine, stamps)
+        run.copy_workflows({"one.json": "1, newer", "two.json": "2, newer"}, mine, stamps)
         assert (mine / "one.json").read_text() == "1, newer"
         assert (mine / "two.json").read_text() == "edited"
 
@@ -323,8 +316,7 @@ class Finished:
 
 
 def test_the_job_leaves_pictures_and_a_report(tmp_path):
-    (tmp_path / "workflow.json").write_text(json.dumps(graph()))
-    made = job.run(Finished(), print, tmp_path / "workflow.json", tmp_path / "out")
+    made = job.run(Finished(), print, graph(), tmp_path / "out")
     assert made == REPORT == json.loads((tmp_path / "out" / "report.json").read_text())
     pictures = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.png")}
     assert pictures == {"before.png": "4.png", "after.png": "5.png", "history.png": "6.png"}
@@ -363,9 +355,8 @@ def test_a_pack_that_did_not_load_is_told(tmp_path):
         def object_info(self):
             return {"CLIPTextEncode": {}, "SaveImage": {}}
 
-    (tmp_path / "workflow.json").write_text(json.dumps(graph()))
     with pytest.raises(job.Failure, match="no node DNOHistoryPlot, DNOSampler"):
-        job.run(Bare(), print, tmp_path / "workflow.json", tmp_path / "out")
+        job.run(Bare(), print, graph(), tmp_path / "out")
 
 
 def test_an_error_in_a_node_becomes_a_sentence():
@@ -373,6 +364,15 @@ def test_an_error_in_a_node_becomes_a_sentence():
     entry = {"status": {"messages": [["execution_start", {}], ["execution_error", error]]}}
     assert job.failure(entry) == "DNOSampler: The reward has no gradient."
     assert job.failure(finished()) is None
+
+
+def test_every_file_that_is_missing_is_told():
+    errors = {
+        str(place): {"class_type": "DNOLoadRewardModel", "errors": [{"message": m, "details": "d"}]}
+        for place, m in enumerate(("one is missing", "two is missing", "two is missing"))
+    }
+    said = job.rejection(json.dumps({"node_errors": errors}).encode(), "")
+    assert said.count("one is missing") == said.count("two is missing") == 1
 
 
 def test_nobody_there_is_told():

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from ComfyUI_DNO.dno.history import Film, History
+from ComfyUI_DNO.dno.film import Film, Moments
+from ComfyUI_DNO.dno.history import History
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.stopping import Patience, Target, TimeBudget, first_reason
 
@@ -98,6 +99,25 @@ def test_a_film_of_pictures_above_the_limit_keeps_two():
     for step in range(9):
         film.add(step, torch.zeros(1, 3, 4, 4))
     assert sorted(film.images) == [0, 8]
+
+
+def test_moments_are_kept_as_they_were_within_their_bound():
+    noise = Noise(torch.zeros(1, 2, 4, 4), [torch.zeros(1, 2, 4, 4)])
+    moments = Moments(limit=6 * 3 * 32 * 4)  # of fp32: a latent and two noises each
+    for step in range(20):
+        with torch.no_grad():
+            noise.initial.fill_(step)
+        moments.add(step, torch.full((1, 2, 4, 4), float(step)), noise)
+        assert moments.bytes <= moments.limit
+    assert sorted(moments.kept) == [0, 4, 8, 12, 16] and moments.stride == 4
+    for step, moment in moments.kept.items():
+        assert (moment.latent == step).all() and (moment.noise.initial == step).all()
+        assert len(moment.noise.injected) == 1
+
+
+def test_the_first_picture_stays_whatever_is_better():
+    history = history_of([0.1, 0.5], [0.4, 0.2], [0.3, 0.6])
+    assert torch.equal(history.first, iterate(0, [0.1, 0.5]).image)
 
 
 def test_target_waits_for_every_image_and_takes_their_best():

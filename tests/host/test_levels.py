@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ComfyUI_DNO.dno.autograd.structure import calls_noted, find_blocks
+from ComfyUI_DNO.nodes.host import compat
 from ComfyUI_DNO.nodes.host.sampling import levels
 from ComfyUI_DNO.nodes.host.sampling.plan import Level, Plan, Sizes, plan
 
@@ -20,6 +21,7 @@ SAMPLED = ["SD1.5", "SD3", "Flux", "Lumina 2"]  # a UNet, two streams, writes in
 SLOW = [Level.RECORDED, Level.KEPT, Level.NESTED]  # between whole calls and the smallest
 LADDER = (1e-4, 1e-5, 1e-6)
 EXACT = 1e-9
+ROUNDED = 1e-7 if compat.comfy_kitchen else EXACT  # its fused kernels compute in fp32, ours do not
 
 
 def at(level: Level, guider, shape, dtype=torch.float32, **probe) -> Probe:
@@ -47,7 +49,7 @@ def test_every_level_is_exact_and_gives_comfyuis_picture(name, level):
     with doubles():
         guider = families.guider(family, build(family, torch.float64))
         probe = at(level, guider, family.latent, torch.float64)
-    assert difference(probe.gradient, exact(name).gradient) < EXACT
+    assert difference(probe.gradient, exact(name).gradient) < ROUNDED
     with torch.inference_mode():
         guider = families.guider(family, build(family))
         plain = sample(guider, "euler", family.latent)

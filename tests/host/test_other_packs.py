@@ -11,6 +11,7 @@ import comfy.hooks
 import comfy.k_diffusion.sampling
 import comfy.sample
 import comfy.samplers
+import comfy_extras.nodes_post_processing  # noqa: F401  newer ComfyUI's nodes_latent needs it first
 import numpy as np
 import pytest
 import torch
@@ -149,7 +150,7 @@ def test_an_iterator_that_goes_on_is_told(caplog):
 def test_the_same_noise_gives_the_same_picture_and_the_outputs_replay_it(given):
     given = given()
     assert len(rewards(climb(given, learning_rate=0.0, steps=6)[1])) == 1
-    latent, _, noise, sampler, sigmas = climb(given, steps=6)
+    latent, _, noise, sampler, sigmas, *_ = climb(given, steps=6)
     assert torch.equal(advanced(given, sampler, noise, sigmas)[0]["samples"], latent["samples"])
 
 

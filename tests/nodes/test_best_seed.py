@@ -365,7 +365,8 @@ def test_the_climb_goes_on_from_there(parts):
 
 def test_the_noise_and_sampler_outputs_replay_it(parts):
     model, _, positive, negative = parts
-    latent, history, noise, sampler, sigmas = climb(parts, options=Options(best_of=3)).result
+    made = climb(parts, options=Options(best_of=3)).result
+    latent, history, noise, sampler, sigmas, _ = made
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
         guider.set_conds(positive, negative)
@@ -397,7 +398,7 @@ def test_the_custom_form_starts_from_the_best_too(parts, seed):
 def test_the_text_counts_candidates_and_the_time_is_counted(parts, monkeypatch):
     told = []
     monkeypatch.setattr(
-        Progress, "picture", lambda self, image, text: told.append((image.shape, text))
+        Progress, "picture", lambda self, image, text, *_: told.append((image.shape, text))
     )
     history = climb(parts, ONE, iterations=1, options=Options(best_of=3))[1]
     assert [text.split(",")[0] for _, text in told[:3]] == [f"best of 3: {k}/3" for k in (1, 2, 3)]

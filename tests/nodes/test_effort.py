@@ -10,13 +10,16 @@ import torch
 
 from ComfyUI_DNO.dno.method import Ascent, Then
 from ComfyUI_DNO.dno.objective import Weighted
-from ComfyUI_DNO.dno.optimizers import SGD, Adam
+from ComfyUI_DNO.dno.optimizers import SGD, Adam, Langevin, Rotation
 from ComfyUI_DNO.dno.presets import PRESETS
 from ComfyUI_DNO.dno.steer import Pass, Steer
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.plan import EFFORTS, planned
 from ComfyUI_DNO.nodes.presets import USUAL, DNOPreset, DNOSteering, parsed
+from ComfyUI_DNO.nodes.regularizers import DNONoRegularizer
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
+from ComfyUI_DNO.nodes.strength import SPEEDS, DNOStrength
+from ComfyUI_DNO.regularizers import Spectrum
 
 from ..support import tiny
 
@@ -61,7 +64,7 @@ def test_iterations_that_are_set_climb_as_ever_whatever_the_effort():
     for effort in EFFORTS:
         settings, regularizer = plan(effort, 24, MINE)
         assert settings.way == Ascent(Adam(), 0.05, 24, 1.0)
-        assert regularizer is MINE and settings.note == ""
+        assert regularizer is MINE and settings.note == "regularizer: mine 1"
 
 
 def test_every_saved_workflow_sets_its_iterations():
@@ -78,8 +81,9 @@ def test_every_saved_workflow_sets_its_iterations():
 @pytest.mark.parametrize("node", [DNOSampler, DNOSamplerCustom])
 def test_effort_is_the_last_widget_and_need_not_be_there(node):
     inputs = node.define_schema().inputs
-    assert inputs[-1].id == "effort" and inputs[-1].optional
-    assert inputs[-1].default == "fast" and inputs[-1].options == list(EFFORTS)
+    last = [each for each in inputs if hasattr(each, "default")][-1]  # others are sockets
+    assert last.id == "effort" and last.optional
+    assert last.default == "fast" and last.options == list(EFFORTS)
     (iterations,) = [each for each in inputs if each.id == "iterations"]
     assert (iterations.default, iterations.min) == (-1, -1)
 
@@ -90,10 +94,51 @@ def test_effort_is_the_last_widget_and_need_not_be_there(node):
 def test_an_effort_is_its_preset(effort, kind):
     settings, regularizer = plan(effort)
     assert settings.way == PRESETS[EFFORTS[effort]].method and isinstance(settings.way, kind)
-    assert settings.note == f"effort: {effort}"
+    assert settings.note.splitlines()[0] == f"effort: {effort}"
     assert settings.differentiates == (effort in ("thorough", "paper"))
     assert list(regularizer or {}) == (["probability"] if effort == "paper" else [])
     assert plan(effort, regularizer=MINE)[1] is MINE
+    kept = "probability 1, as published" if effort == "paper" else "none is needed, its turns keep"
+    assert f"regularizer: {kept}" in settings.note
+
+
+@pytest.mark.parametrize("optimizer", [None, SGD(), Adam(), Langevin()])
+@pytest.mark.parametrize("iterations", [-1, 7])
+def test_a_climb_is_protected_where_nothing_is_connected(iterations, optimizer):
+    if optimizer is None and iterations == -1:
+        return  # an effort
+    settings, regularizer = plan("fast", iterations, optimizer=optimizer)
+    assert regularizer == {"spectrum": Weighted(1.0, Spectrum())}
+    assert "regularizer: spectrum 1, because none is connected" in settings.note
+    (nothing,) = DNONoRegularizer.execute().result
+    settings, regularizer = plan("fast", iterations, nothing, optimizer)
+    assert regularizer == {} and settings.note.endswith("regularizer: none")
+
+
+def test_turns_need_no_regularizer_and_without_iterations_nothing_moves():
+    settings, regularizer = plan("fast", 7, optimizer=Rotation())
+    assert regularizer is None and "none is needed" in settings.note
+    settings, regularizer = plan("fast", 0)
+    assert regularizer is None and settings.note == ""
+
+
+@pytest.mark.parametrize("title", PRESETS)
+def test_a_preset_keeps_the_regularizers_that_it_publishes(title):
+    options = DNOPreset.execute(title).result[0]
+    settings, regularizer = plan(options=options)
+    published = [each.name.lower() for each in PRESETS[title].penalties]
+    assert list(regularizer or {}) == published
+    assert ("as published" in settings.note) or not published
+    settings, regularizer = plan(regularizer={}, options=options)
+    assert regularizer == {} and settings.note.endswith("regularizer: none")
+
+
+def test_what_protects_a_run_is_what_climbs(parts):
+    protected, bare = run(parts, iterations=2), run(parts, iterations=2, regularizer={})
+    assert "spectrum" in protected[1].records[0].terms
+    assert list(bare[1].records[0].terms) == ["ramp"]
+    connected = run(parts, iterations=2, regularizer={"spectrum": Weighted(1.0, Spectrum())})
+    assert torch.equal(protected[0]["samples"], connected[0]["samples"])
 
 
 def test_an_optimizer_overrides_the_effort_and_the_node_says_so():
@@ -128,6 +173,34 @@ def test_steering_by_hand():
     assert method.polish is not None and settings.directions == "linear"
     assert parsed(USUAL) == PRESETS["fast"].method.passes
     assert parsed("10") == (Pass(10, "seed"),)
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_brisk_strength_is_the_effort_itself(speed):
+    settings, _ = plan("paper", 24, options=DNOStrength.execute("brisk", speed).result[0])
+    assert settings.way == PRESETS[EFFORTS[speed]].method and settings.note.startswith(
+        f"brisk, {speed}"
+    )
+
+
+def test_strength_turns_less_or_more():
+    angles = {}
+    for strength in ("gentle", "strong"):
+        given = DNOStrength.execute(strength, "thorough", Options(patience=3)).result[0]
+        settings, _ = plan(options=given)
+        assert settings.stopping
+        turns = settings.way.second.optimizer
+        passes = [each.angle for each in settings.way.first.passes]
+        angles[strength] = [*passes, turns.angle, turns.largest]
+    assert angles["gentle"] == [6, 6, 6, 4, 3, 1.5, 6]
+    assert angles["strong"] == [21, 21, 21, 14, 10.5, 5.25, 21]
+
+
+def test_a_strength_that_is_none_is_told():
+    with pytest.raises(
+        ValueError, match="choose one of gentle, brisk, strong, and one of one pass"
+    ):
+        DNOStrength.execute("wild", "fast")
 
 
 @pytest.mark.parametrize("passes", ["", "12 best seed", "0", "91", "x", "12 seed;8"])

@@ -16,11 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ComfyUI_DNO.dno.history import Film
+from ComfyUI_DNO.dno.film import Film
 from ComfyUI_DNO.dno.objective import Reward, TermError, Weighted
 from ComfyUI_DNO.nodes.best_seed import DNOBestSeed
 from ComfyUI_DNO.nodes.history import DNOHistoryFrames, DNOHistoryPlot, chosen, numbers, summary
 from ComfyUI_DNO.nodes.history_data import DNOHistoryData
+from ComfyUI_DNO.nodes.history_iteration import DNOHistoryIteration
 from ComfyUI_DNO.nodes.options import NODES as OPTIONS
 from ComfyUI_DNO.nodes.rank import DNORankImages
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
@@ -35,6 +36,7 @@ NODES = [
     DNOHistoryPlot,
     DNOHistoryFrames,
     DNOHistoryData,
+    DNOHistoryIteration,
     DNOScoreImages,
     DNORankImages,
     DNOBestSeed,

@@ -11,6 +11,7 @@ import types
 
 import pytest
 import torch
+from aiohttp.web import RouteTableDef
 from comfy_execution.utils import CurrentNodeContext
 from PIL import Image
 
@@ -20,13 +21,20 @@ from ComfyUI_DNO.nodes import DNOExtension
 from ComfyUI_DNO.nodes.host import metadata
 from ComfyUI_DNO.nodes.host.described import described, terms
 from ComfyUI_DNO.rewards import REWARDS
-from demo import job
+from demo import job, switch
 
 from ..support.examples import build
 from .test_server import shortened
 
-CUSTOM = json.loads((job.WORKFLOWS / "custom_sampler.json").read_text(encoding="utf-8"))
+CUSTOM = switch.prompt_of("10_any_sampler_flux")
+ADVANCED = "SamplerCustomAdvanced"
 PROJECT = (run.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def keys(prompt):
+    """Where the picture after, the sampler and the plot are."""
+    kinds = (("SaveImage", "after"), ("DNOSampler",), ("DNOHistoryPlot",))
+    return [job.find(prompt, *kind) for kind in kinds]
 
 
 def saved(client, entry, node):
@@ -51,18 +59,19 @@ def test_the_dno_samplers_picture_tells_scores_settings_and_version(server):
     prompt = shortened(learning_rate=0.1, iterations=2)
     workflow = {"nodes": [], "of": "the user interface"}
     entry = submit(server, prompt, extra_data={"extra_pnginfo": {"workflow": workflow}})
-    held = saved(server, entry, "23")
+    after, sampler, plot = keys(prompt)
+    held = saved(server, entry, after)
     assert held["workflow"] == workflow and held["prompt"] == prompt
     assert f'version = "{held["dno"]["version"]}"' in PROJECT
-    note = held["dno"]["nodes"]["12"]
-    (record,) = entry["outputs"]["24"]["dno"]
+    note = held["dno"]["nodes"][sampler]
+    (record,) = entry["outputs"][plot]["dno"]
     assert note["class_type"] == "DNOSampler"
     assert note["reward"]["start"] == [pytest.approx(record["reward_start"], abs=1e-6)]
     assert note["reward"]["best"] == [pytest.approx(record["reward_best"], abs=1e-6)]
     assert note["terms"]["darkness"] == note["reward"]
     assert note["indicators"]["P(z)"]["start"][0] == pytest.approx(record["probability_start"])
     assert note["best_iteration"] == [record["best_step"]] and note["iterations"] == 2
-    assert note["sampling"]["seed"] == 107  # from a node in front
+    assert note["sampling"]["seed"] == 107
     assert note["sampling"]["sampler_name"] == "euler_ancestral" and note["sampling"]["steps"] == 4
     assert note["settings"]["learning_rate"] == 0.1
     assert note["settings"]["optimizer"]["class"] == "Adam"
@@ -72,38 +81,40 @@ def test_the_dno_samplers_picture_tells_scores_settings_and_version(server):
 
 def test_a_picture_that_is_saved_again_tells_the_same(server):
     prompt = shortened(learning_rate=0.1, iterations=1)
-    first = saved(server, submit(server, prompt), "23")
+    after, sampler, _ = keys(prompt)
+    first = saved(server, submit(server, prompt), after)
     again = copy.deepcopy(prompt)
-    again["23"]["inputs"]["filename_prefix"] = "another"
-    again["99"] = again.pop("12")  # the same node under another number
+    again[after]["inputs"]["filename_prefix"] = "another"
+    again["99"] = again.pop(sampler)  # the same node under another number
     for node in again.values():
         node["inputs"] = {
-            name: ["99", value[1]] if isinstance(value, list) and value[0] == "12" else value
+            name: ["99", value[1]] if isinstance(value, list) and value[0] == sampler else value
             for name, value in node["inputs"].items()
         }
     entry = submit(server, again)
     assert "99" in cached(entry)
-    second = saved(server, entry, "23")
-    assert second["dno"]["nodes"]["99"] == first["dno"]["nodes"]["12"]
+    second = saved(server, entry, after)
+    assert second["dno"]["nodes"]["99"] == first["dno"]["nodes"][sampler]
     other = shortened(learning_rate=0.1, iterations=1, seed=3)
-    third = saved(server, submit(server, other), "23")["dno"]["nodes"]["12"]
-    assert (
-        third["sampling"]["seed"] == 3 and third["reward"] != first["dno"]["nodes"]["12"]["reward"]
-    )
+    third = saved(server, submit(server, other), after)["dno"]["nodes"][sampler]
+    assert third["sampling"]["seed"] == 3
+    assert third["reward"] != first["dno"]["nodes"][sampler]["reward"]
 
 
 def test_the_custom_samplers_picture_tells_it_of_its_own_sampling(server):
     """Also where the node that made the sampler is not run again."""
     prompt = copy.deepcopy(CUSTOM)
-    prompt["12"]["inputs"]["iterations"], prompt["8"]["inputs"]["steps"] = 1, 3
+    climbs, sampled = (job.find(prompt, each) for each in ("DNOSamplerCustom", ADVANCED))
+    prompt[climbs]["inputs"]["iterations"] = 1
+    prompt[job.find(prompt, "BasicScheduler")]["inputs"]["steps"] = 3
     rewards = []
     for seed in (103, 104, 103):
-        prompt["5"]["inputs"]["noise_seed"] = seed
+        prompt[job.find(prompt, "RandomNoise")]["inputs"]["noise_seed"] = seed
         entry = submit(server, prompt)
-        note = saved(server, entry, "23")["dno"]["nodes"]["13"]
-        assert note["class_type"] == "SamplerCustomAdvanced" and note["iterations"] == 1
+        note = saved(server, entry, job.find(prompt, "SaveImage"))["dno"]["nodes"][sampled]
+        assert note["class_type"] == ADVANCED and note["iterations"] == 1
         rewards.append(note["reward"])
-        assert len(rewards) == 1 or "12" in cached(entry)
+        assert len(rewards) == 1 or climbs in cached(entry)
     assert rewards[0] != rewards[1] and rewards[0] == rewards[2]
 
 
@@ -152,13 +163,14 @@ def test_without_a_server_the_page_is_the_nodes_own():
 def test_it_listens_where_a_server_is_and_lets_strange_prompts_be(monkeypatch):
     handlers = []
     instance = types.SimpleNamespace(
-        add_on_prompt_handler=handlers.append, on_prompt_handlers=handlers
+        add_on_prompt_handler=handlers.append, on_prompt_handlers=handlers, routes=RouteTableDef()
     )
     module = types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
     monkeypatch.setitem(sys.modules, "server", module)
     asyncio.run(DNOExtension().get_node_list())
     asyncio.run(DNOExtension().get_node_list())
     (handler,) = handlers
+    assert [each.path for each in instance.routes] == ["/dno/keep"] * 2  # to ask, and to be told
     ours = {"1": {"class_type": "DNOSampler", "inputs": {"seed": ["1", 0]}}}  # a loop
     for strange in ({}, {"prompt": None}, {"prompt": []}, {"prompt": {"1": 3}},
                     {"prompt": ours, "extra_data": {"extra_pnginfo": []}}):  # fmt: skip

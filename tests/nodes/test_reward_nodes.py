@@ -30,9 +30,8 @@ from ..support.examples import build, mask, picture
 from ..support.tiny_models import tiny
 
 NODES = [*rewards.NODES, *regularizers.NODES, *combine.NODES]
-BRIDGED = list(
-    zip(rewards.NODES + regularizers.NODES, REWARDS + MODIFIERS + REGULARIZERS, strict=True)
-)
+MADE = rewards.NODES + regularizers.NODES[:-1]  # the last is No Regularizer
+BRIDGED = list(zip(MADE, REWARDS + MODIFIERS + REGULARIZERS, strict=True))
 
 every_node = pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
 every_pair = pytest.mark.parametrize("node, cls", BRIDGED, ids=lambda value: value.__name__)

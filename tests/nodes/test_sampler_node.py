@@ -176,9 +176,8 @@ def test_the_best_is_drawn_by_the_users_own_kernels(parts):
 
 def assert_replays(parts, name: str, options: Options, **inputs):
     """SamplerCustomAdvanced with the node's noise, sampler and sigmas gives its latent."""
-    latent, history, noise, sampler, sigmas = run(
-        parts, sampler_name=name, options=options, **inputs
-    ).result
+    made = run(parts, sampler_name=name, options=options, **inputs)
+    latent, history, noise, sampler, sigmas, _ = made.result
     model, _, positive, negative = parts
     with torch.inference_mode():
         guider = comfy.samplers.CFGGuider(model)
@@ -215,8 +214,9 @@ def test_the_custom_form_gives_the_same(parts):
             ).result
             assert torch.equal(out["samples"], latent["samples"])
             assert torch.equal(denoised["samples"], latent["samples"])
-        history, again, replay = DNOSamplerHistory.execute(aligned, out).result
+        history, again, replay, before = DNOSamplerHistory.execute(aligned, out).result
         assert history is aligned.history and len(history.records) == 4
+        assert torch.equal(before, history.first.movedim(1, -1))
         replayed = SamplerCustomAdvanced.execute(again, guider, replay, sigmas, LATENTS["empty"])[0]
         assert torch.equal(replayed["samples"], latent["samples"])
 

@@ -2,7 +2,6 @@
 
 import copy
 import io
-import json
 import math
 import time
 
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demo import job
+from demo import job, switch
 
-DEMO = json.loads(job.WORKFLOW.read_text(encoding="utf-8"))
+DEMO = switch.recorded()
 pytestmark = pytest.mark.skipif(
     not (job.ROOT / "demo" / "weights.safetensors").exists(), reason="no demo checkpoint yet"
 )

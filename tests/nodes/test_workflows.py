@@ -1,4 +1,4 @@
-"""The example workflows fit the nodes that exist, in both their forms, and each has a picture."""
+"""The templates and blueprints fit the nodes that exist, in all their forms, and look tidy."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
+from demo import switch
+from tools import templates
+from tools.templates import wires
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 NOTES = {"Note", "MarkdownNote"}  # drawn by the web UI alone
-EXPECTED = {
-    "text_to_image_brightness",
-    "before_after_side_by_side",
-    "custom_sampler",
-    "colour_and_contrast",
-    "jpeg_compressibility",
-    "palette_from_reference",
-    "masked_brightness",
-    "text_similarity",
-    "style_from_image",
-    "reno_mixture",
-    "aesthetic_sdxl",
+EXPECTED = set(templates.TEMPLATES)
+STARTER = "01_start_here_darker"
+FILES = ("ckpt_name", "name", "clip_name", "image")  # the user may have to fetch them
+LOADERS = {
+    *("CheckpointLoaderSimple", "CLIPVisionLoader", "DNOLoadRewardModel", "VAELoader"),
 }
-FILES = ("ckpt_name", "name")  # the user may have to fetch them: the note says which
 each = pytest.mark.parametrize("name", NAMES)
 
 
@@ -74,8 +71,16 @@ def converted(workflow: dict, info: dict) -> dict:
 
 
 def test_the_promised_workflows_exist():
-    assert set(NAMES) >= EXPECTED
+    assert set(NAMES) == EXPECTED
     assert {path.stem for path in (FOLDER / "api").glob("*.json")} == set(NAMES)
+    assert sorted(NAMES)[0] == STARTER
+
+
+def test_files_are_what_their_descriptions_say(info):
+    """`python run.py exec -- python -m tools.templates` writes them anew."""
+    for path, made in templates.everything(info).items():
+        found = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        assert found == json.loads(json.dumps(made)), f"{path} is out of date"
 
 
 @each
@@ -141,17 +146,106 @@ def test_the_server_accepts_it(name, info):
                 assert value in choices or key in FILES, key
 
 
+# What people have, and the demo switch
+
+
+@each
+def test_every_file_that_it_needs_can_be_offered(name):
+    """Loaders say name, address and folder, as ComfyUI's own templates do; none is the demo's."""
+    for node in interface(name)["nodes"]:
+        if node["type"] not in LOADERS:
+            continue
+        (given,) = node["properties"]["models"]
+        assert given["url"].startswith("https://huggingface.co/")
+        assert given["url"].endswith(".safetensors") and "demo" not in given["name"]
+        assert given["name"].split("/")[0] == node["widgets_values"][0]
+        assert given["directory"] in ("checkpoints", "clip_vision", "reward_models")
+
+
+@each
+def test_it_takes_the_fast_effort_unless_it_is_a_published_method(name):
+    for node in api(name).values():
+        if node["class_type"] in ("DNOSampler", "DNOSamplerCustom"):
+            assert (node["inputs"]["iterations"], node["inputs"]["effort"]) == (-1, "fast")
+
+
+@each
+def test_the_demo_switch_changes_both_forms_alike(name, info):
+    drawn = switch.switched(interface(name), name)
+    plain = {key: (n["class_type"], n["inputs"]) for key, n in switch.prompt_of(name).items()}
+    assert converted(drawn, info) == plain
+    (loader,) = (n for n in drawn["nodes"] if n["type"] == "CheckpointLoaderSimple")
+    assert loader["widgets_values"] == [switch.CHECKPOINT]
+    files = {n["widgets_values"][0] for n in drawn["nodes"] if n["type"] == "DNOLoadRewardModel"}
+    assert files <= {switch.CLIP, *switch.PRIVATE.get(name, ())}
+    assert not any("models" in node["properties"] for node in drawn["nodes"])
+
+
+RUN = [name for name in NAMES if name not in switch.PRIVATE]
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_it_runs_with_the_demo_switch(name, server):
+    prompt = switch.prompt_of(name)
+    for node in prompt.values():
+        if "effort" in node["inputs"]:
+            node["inputs"]["effort"] = "one pass"
+        if "steps" in node["inputs"]:
+            node["inputs"]["steps"] = 3
+    entry = server.wait(server.submit(prompt), timeout=120)
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+
+
+# What it looks like
+
+
+def boxes_of(workflow: dict) -> dict[int, tuple]:
+    return {
+        node["id"]: (
+            *node["pos"],
+            node["pos"][0] + node["size"][0],
+            node["pos"][1] + node["size"][1],
+        )
+        for node in workflow["nodes"]
+    }
+
+
+@each
+def test_it_is_small(name):
+    assert len(interface(name)["nodes"]) <= (10 if name == STARTER else 16)
+
+
 @each
 def test_nodes_do_not_overlap(name):
-    boxes = []
-    for node in interface(name)["nodes"]:
-        (x, y), (width, height) = node["pos"], node["size"]
-        height = 0 if node["flags"].get("collapsed") else height
-        boxes.append((x, y - 30, x + width, y + height))
+    boxes = list(boxes_of(interface(name)).values())
     for place, one in enumerate(boxes):
         for other in boxes[:place]:
             apart = one[0] >= other[2] or other[0] >= one[2]
-            assert apart or one[1] >= other[3] or other[1] >= one[3]
+            assert apart or one[1] - 30 >= other[3] or other[1] - 30 >= one[3]
+
+
+@each
+def test_wires_do_not_run_behind_nodes(name):
+    workflow = interface(name)
+    assert wires.hidden(workflow) == []
+
+
+@each
+def test_the_first_column_and_the_note_are_seen_at_once(name):
+    """On a screen of 1440 x 900, at the scale and place that the file opens with."""
+    workflow = interface(name)
+    view, boxes = workflow["extra"]["ds"], boxes_of(workflow)
+    first = min(box[0] for box in boxes.values())
+    notes = [node["id"] for node in workflow["nodes"] if node["type"] in NOTES]
+    for id, (left, top, right, bottom) in boxes.items():
+        if left == first or id in notes:
+            corners = (left, top - 30), (right, bottom)
+            for (x, y), far in zip(corners, (False, True), strict=True):
+                x, y = (
+                    (v + shift) * view["scale"]
+                    for v, shift in zip((x, y), view["offset"], strict=True)
+                )
+                assert (x <= 1440 and y <= 900) if far else (x >= 60 and y >= 130), (id, x, y)
 
 
 @each
@@ -163,10 +257,11 @@ def test_a_note_says_what_to_do(name):
 
 @each
 def test_a_picture_lies_beside_it(name):
+    """Square, as the place that the templates browser has for it."""
     path = FOLDER / f"{name}.jpg"
     assert path.stat().st_size < 200_000
     with Image.open(path) as picture:
-        assert picture.format == "JPEG" and min(picture.size) >= 256
+        assert picture.format == "JPEG" and picture.size == (512, 512)
 
 
 @each

@@ -5,7 +5,8 @@ import math
 import torch
 
 from ComfyUI_DNO.dno.ascent import Iterate
-from ComfyUI_DNO.dno.history import Film, History
+from ComfyUI_DNO.dno.film import Film
+from ComfyUI_DNO.dno.history import History
 from ComfyUI_DNO.dno.noise import Noise
 
 

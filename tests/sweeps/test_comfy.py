@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo import switch
 from sweeps.rows import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = {
-    "workflow": str(ROOT / "example_workflows" / "api" / "text_to_image_brightness.json"),
+    "workflow": switch.recorded()
+    | {"free": {"class_type": "DNONoRegularizer", "inputs": {}, "_meta": {"title": "Free"}}},
     "results": "results",
     "set": {
         "KSampler: before": None,
@@ -24,7 +26,7 @@ SWEEP = {
     },
     "vary": [{"Prompt.text": ["a penguin"]}],
     "variants": {
-        "plain": {"DNO Sampler: after.regularizer": None},
+        "plain": {"DNO Sampler: after.regularizer": {"node": "Free"}},
         "spectrum": {},
         "wrong": {"DNO Sampler: after.denoise": 0.0},
     },

@@ -16,7 +16,7 @@ import comfy.utils
 from ....rewards.models.catalogue import Piece, Published
 from ....rewards.models.disk import unwritable
 from ....rewards.models.files import is_folder
-from ..progress import say
+from ..web import say
 from .hub import Hub, Remote
 from .reward_folders import folder_to_fill, folders
 

@@ -50,7 +50,7 @@ def load(path: Path, precision: torch.dtype | None = None) -> nn.Module:
     Raises FileNotFoundError or ValueError, one sentence that names the file.
     """
     with torch.inference_mode(False), torch.no_grad():
-        network = build(read(path)).eval().requires_grad_(False)
+        network = build(read(path)).train(False).requires_grad_(False)
         network.tokenizer = tokenizer_of(network, path)
         device = management.get_torch_device()
         _cast(network, precision or _precision(network, device), path.name)

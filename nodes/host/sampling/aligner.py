@@ -17,16 +17,19 @@ from .. import metadata
 from ..compat import training
 from ..described import climb
 from ..judges.reward_models import networks_in
+from ..keeping import Keeping
 from ..ordinary import ordinary, ordinary_modules
 from ..picture.decode import Decoder
 from ..picture.directions import Directions
 from ..picture.small import hint
 from ..progress import Progress
-from .climb import Climb, Climbed, Settings, tell_out_of_memory
+from .climb import Climb, Climbed, tell_out_of_memory
 from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
 from .levels import MEMORY
 from .render import Sampling
+from .replay import Draws
+from .settings import Settings
 
 DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
 
@@ -38,7 +41,8 @@ class Aligner(comfy.samplers.Sampler):
     every iteration and its backward. After the run `climbed` holds what happened; the returned
     latent is each image's best.
 
-    draw: the host's noise of a seed, (B,C,...) on the CPU, for `best_of`.
+    draw: the host's noise of a seed, (B,C,...) on the CPU, for `best_of`. draws: of an earlier run,
+    to go on from.
     """
 
     def __init__(
@@ -48,8 +52,9 @@ class Aligner(comfy.samplers.Sampler):
         objective: Objective,
         settings: Settings,
         draw: Callable[[int], Tensor] | None = None,
+        draws: Draws | None = None,
     ):
-        self.sampler, self.vae, self._draw = sampler, vae, draw
+        self.sampler, self.vae, self._draw, self._draws = sampler, vae, draw, draws or Draws()
         self.objective, self.settings = objective, settings
         self.climbed: Climbed | None = None
 
@@ -101,11 +106,14 @@ class Aligner(comfy.samplers.Sampler):
         decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
-        sampling.plan(progress.watch, settings.memory, decode.memory(sampling.noise.shape))
+        keeping, needed = Keeping(settings.keep_on_cancel), decode.memory(sampling.noise.shape)
+        sampling.plan(progress.watch, keeping.check, settings.memory, needed)
         try:
             directions = self._directions(decode, model_wrap, sampling.noise)
-            climb = Climb(sampling, decode, self.objective, settings, draw, directions)
-            return climb.run(progress)
+            parts = (settings, draw, self._draws, keeping, directions)
+            climb = Climb(sampling, decode, self.objective, *parts)
+            with keeping:
+                return climb.run(progress)
         except management.OOM_EXCEPTION:
             tell_out_of_memory()
             raise

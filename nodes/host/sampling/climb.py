@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import comfy.model_management as management
 import torch
@@ -13,23 +13,29 @@ from torch import Tensor
 
 from ....dno.ascent import Iterate
 from ....dno.checks import NoGradientError, NonFiniteError, PictureError
-from ....dno.estimate import Estimated
 from ....dno.gradient import Problem
 from ....dno.history import History
-from ....dno.method import Ascent, Method, Task
-from ....dno.noise import Noise
+from ....dno.method import CLIMBED, Task
+from ....dno.noise import Noise, Tape
 from ....dno.objective import Objective, TermError
-from ....dno.optimizers import Adam, Optimizer
-from ....dno.parts import Part, limited
-from ....dno.stopping import StoppingRule, TimeBudget, first_reason
+from ....dno.pace import Pace
+from ....dno.stopping import TimeBudget, first_reason
+from ...drawing.strip import Standing
+from ..keeping import REASON, Keeping, KeptOnRequest
 from ..picture.directions import Directions
 from ..picture.finite import overflowed
-from ..progress import Progress, line, say
+from ..progress import Progress
+from ..telling import Telling
+from ..web import say
+from .given import Given
 from .render import Origin, Sampling
+from .replay import Draws, Source
+from .settings import Settings
 from .start import Start, best_start
 
-STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError)
-HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
+INTERRUPTED = management.InterruptProcessingException
+STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError, KeptOnRequest, INTERRUPTED)
+HOST_ERRORS = (INTERRUPTED, management.OOM_EXCEPTION)
 OUT_OF_MEMORY = (
     "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
     "smaller decoder such as TAESD."
@@ -39,46 +45,6 @@ NOTHING_TO_MOVE = (
     "or SDE sampler, or {}."
 )
 MOST_AT_ONCE = 16  # perturbed samplings in one batch
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the noise climbs, from the best of `best_of` seeds.
-
-    method: what is done; without one, gradient ascent with the four settings above it and `clip`.
-    part: what of the noise may move. carried: which steps of the network carry the gradient,
-    "all", "first" or "last N". strict: refuse an inexact gradient. memory: one of levels.MEMORY.
-    directions: what steering decodes with, one of directions.CHOICES; or `directions_vae`, if set.
-    note: what the user is told about all this.
-    """
-
-    iterations: int = 50
-    best_of: int = 1
-    learning_rate: float = 0.01
-    clip: float = 1.0
-    scope: str = "all"
-    optimizer: Optimizer = field(default_factory=Adam)
-    gradient: Estimated | None = None
-    stopping: tuple[StoppingRule, ...] = ()
-    memory: str = "automatic"
-    method: Method | None = None
-    part: Part = Part()
-    carried: str = "all"
-    strict: bool = False
-    directions: str = "automatic"
-    directions_vae: object = None
-    note: str = ""
-
-    @property
-    def way(self) -> Method:
-        ascent = Ascent(self.optimizer, self.learning_rate, self.iterations, self.clip)
-        return limited(self.method or ascent, self.part)
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether the network's gradient is needed."""
-        blind = isinstance(self.gradient, Estimated) and self.gradient.method == "zeroth order"
-        return self.way.differentiates and not (blind and isinstance(self.way, Ascent))
 
 
 @dataclass(frozen=True)
@@ -92,7 +58,11 @@ class Climbed:
 
 
 class Climb:
-    """One run of the noise. draw: the host's noise of a seed, for `best_of`."""
+    """One run of the noise.
+
+    draw: the host's noise of a seed, for `best_of`. draws: of an earlier run, to go on from.
+    keeping: how the user ends it.
+    """
 
     def __init__(
         self,
@@ -101,12 +71,17 @@ class Climb:
         objective: Objective,
         settings: Settings,
         draw: Callable[[int], Tensor],
+        draws: Draws,
+        keeping: Keeping,
         directions: Directions | None = None,
     ):
-        self._directions = directions
+        self._directions, self._keeping = directions, keeping
+        self._given = Given(draws, sampling)
         self._sampling, self._decode, self._draw = sampling, decode, draw
         self._objective, self._settings = objective, settings
-        self.history = History()
+        self.history, way = History(), settings.way
+        pace = Pace(way.kind, way.iterations)
+        self._telling = Telling(self.history, settings.note, pace, way.iterations)
         self._predicted: Tensor | None = None  # the last denoised prediction of the last rendering
 
     def run(self, progress: Progress) -> Climbed:
@@ -116,6 +91,7 @@ class Climb:
         recorded = torch.zeros(len(self._sampling.noise), dtype=torch.bool)
         start = self._start(progress)
         history.start, history.seconds_before = start.words, start.seconds
+        history.source = Source(start.origin, self._sampling.process_out)
         self._sampling.carry(self._settings.carried, self._settings.strict)
         sampling = self._sampling.from_origin(start.origin)
         iterates = self._iterates(sampling, start.noise, progress)
@@ -125,13 +101,15 @@ class Climb:
                 better = history.best.step == iterate.step
                 denoised = _rows(better, self._predicted_of(iterate), denoised)
                 recorded[better] = sampling.levels.rounded
-                progress.picture(iterate.image, self._words())
+                self._heard(sampling)
+                progress.picture(iterate.image, *self._now())
                 history.stop_reason = first_reason(self._settings.stopping, history) or ""
                 if history.stop_reason:
                     break
-                management.throw_exception_if_processing_interrupted()
+                self._keeping.begin()
+                self._keeping.check()
                 self._learn(iterate)
-                if way.climbs_after(iterate.step):
+                if way.kind(iterate.step + 1) == CLIMBED:
                     progress.next_iteration()
                 else:
                     progress.next_sampling()
@@ -139,15 +117,19 @@ class Climb:
             self._end_early(error)
         finally:
             iterates.close()
-        over = math.isfinite(self._budget()) and history.records[-1].step < way.iterations
-        if over and not history.stop_reason:
-            history.stop_reason = f"time budget of {self._budget():g} s used"
+        history.stop_reason = history.stop_reason or self._used_up()
         latent = history.best.latent
         if recorded.any():  # recorded calls may run other kernels than a plain sampling does
             latent = self._replayed(sampling)
-        words = [self._words(), *sampling.warnings, *filter(None, [history.stop_reason])]
-        progress.finish(history.best.image, "\n".join(words))
+        more = (self._decoding, *sampling.warnings, history.stop_reason)
+        progress.finish(history.best.image, *self._telling.ended(*more))
         return Climbed(history, latent, denoised, start.origin)
+
+    def _used_up(self) -> str:
+        """The reason, if it ended in the middle of an iteration without an error."""
+        early = self.history.records[-1].step < self._settings.way.iterations
+        over = early and math.isfinite(self._budget())
+        return f"time budget of {self._budget():g} s used" if over else ""
 
     def _spent(self, sampling: Sampling, recorded: Tensor) -> float:
         """Evaluations per image if this iterate were the last; a recorded best is sampled again."""
@@ -160,14 +142,15 @@ class Climb:
         if scope != settings.scope and settings.scope == "initial":
             raise ValueError(NOTHING_TO_MOVE.format("noise is switched off", "switch it on"))
         count = settings.best_of if noise.any() else 1
-        given = Noise(noise, scope=scope)
-        return best_start(
-            self._sampling, self._decode, self._objective, given, self._draw, count, progress
-        )
+        given = self._given.noise(noise, scope)
+        parts = (self._decode, self._objective, given, self._draw, count, progress)
+        return best_start(self._given.begun(self._sampling), *parts)
 
     def _iterates(self, sampling: Sampling, noise: Noise, progress: Progress) -> Iterator[Iterate]:
-        def render(noise: Noise, **options: object) -> Tensor:
-            latent = sampling.render(noise, callback=self._predict, **options)
+        def render(noise: Noise, tape: Tape | None = None, **options: object) -> Tensor:
+            tape = tape or noise.tape()
+            latent = sampling.render(noise, tape=tape, callback=self._predict, **options)
+            self._given.rendered(noise, tape, sampling)
             self._insist_on_leaves(noise)
             return latent
 
@@ -179,7 +162,7 @@ class Climb:
             enough=lambda: bool(self.history.records) and progress.seconds > self._budget(),
             at_once=self._at_once(),
             mended=lambda error: _out_of_memory(error) and sampling.levels.lower(),
-            seed=sampling.origin.seed or 0,
+            seed=self._given.seed(sampling),
         )
         return self._settings.way.iterates(task)
 
@@ -195,10 +178,18 @@ class Climb:
         rules = self._settings.stopping
         return min([r.seconds for r in rules if isinstance(r, TimeBudget)], default=math.inf)
 
-    def _words(self) -> str:
-        settings = self._settings
-        told = line(self.history, settings.way.iterations)
-        return "\n".join(filter(None, [settings.note, told, getattr(self._decode, "note", "")]))
+    def _heard(self, sampling: Sampling) -> None:
+        records = self.history.records
+        before = records[-2].seconds if len(records) > 1 else self.history.seconds_before
+        self._telling.heard(records[-1].seconds - before, sampling.levels.words)
+
+    def _now(self) -> tuple[str, Standing]:
+        return self._telling.now(self._budget(), self._decoding)
+
+    @property
+    def _decoding(self) -> str:
+        """What the decoder has to tell."""
+        return getattr(self._decode, "note", "")
 
     def _learn(self, iterate: Iterate) -> None:
         if self._directions is not None:
@@ -217,10 +208,14 @@ class Climb:
             why = "noise is switched off" if off else "the scope is 'injected'"
             raise ValueError(NOTHING_TO_MOVE.format(why, "switch it on" if off else "set 'all'"))
 
-    def _end_early(self, error: Exception) -> None:
+    def _end_early(self, error: BaseException) -> None:
         """Keep the best so far if there is one. An error of the host stays what it is."""
-        if isinstance(error.__cause__, HOST_ERRORS):
-            raise error.__cause__
+        of_host = error.__cause__ if isinstance(error.__cause__, HOST_ERRORS) else error
+        if self._keeping.keeps(of_host):
+            self.history.stop_reason = REASON
+            return
+        if isinstance(of_host, HOST_ERRORS):
+            raise of_host
         if isinstance(error, PictureError):
             error = PictureError(f"{error} {overflowed(getattr(self._decode, 'vae', None))}")
         if not self.history.records:

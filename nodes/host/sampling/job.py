@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management as management
 import comfy.sample
@@ -83,6 +83,19 @@ def prepare(
     sampler = comfy.samplers.sampler_object(sampler_name)
     mask = latent_image.get("noise_mask")
     return Job(guider, sampler, plan.sigmas, latent, noise, mask, chosen)
+
+
+def with_noise(job: Job, given, latent_image: Mapping) -> Job:
+    """The job with the noise of a NOISE, if one is given, instead of its seed's."""
+    if given is None:
+        return job
+    noise = given.generate_noise({**latent_image, "samples": job.latent})
+    if noise.shape != job.noise.shape:
+        raise ValueError(
+            f"The noise input has shape {tuple(noise.shape)}, and latent_image asks for "
+            f"{tuple(job.noise.shape)}: use the model, size and batch that it was made with."
+        )
+    return replace(job, noise=noise.to(job.noise))
 
 
 def seed_at(seed: int | None, offset: int) -> int:

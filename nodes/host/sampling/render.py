@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ....dno import draws
 from ....dno.noise import Noise, Tape
 from .carried import carrying
+from .evaluations import Evaluations
 from .guards import differentiable_options
 from .levels import Levels
 from .moment import block_moment
@@ -47,24 +48,6 @@ class Origin:
 
     seed: int | None
     generators: Generators
-
-
-class Evaluations:
-    """Evaluations of the network, there and back, in pictures; CFG's two halves are one."""
-
-    def __init__(self) -> None:
-        self.pictures = 0
-
-    def count(self, x: Tensor, outputs: tuple[Tensor, ...]) -> None:
-        """One evaluation of `x` (B,C,...), and its backward pass when it comes."""
-        self._add(x)
-        for output in outputs:
-            if isinstance(output, Tensor) and output.requires_grad:
-                output.register_hook(self._add)
-                break  # both halves go back together
-
-    def _add(self, pictures: Tensor) -> None:
-        self.pictures += len(pictures)
 
 
 class Sampling:
@@ -145,14 +128,21 @@ class Sampling:
         for name in self._state.running:
             self.warn(RUNNING, name)
 
-    def plan(self, watch: Callable[[bool], None], memory: str, reserved: int) -> None:
-        """Report evaluations to `watch`; memory: see levels.MEMORY.
+    def plan(
+        self,
+        watch: Callable[[bool], None],
+        check: Callable[[], None],
+        memory: str,
+        reserved: int,
+    ) -> None:
+        """Report evaluations to `watch`, after `check`, which ends all; memory: see levels.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """
+        self.evaluations.check = check
 
         def watched(recomputed: bool) -> None:
-            management.throw_exception_if_processing_interrupted()
+            check()
             watch(recomputed)
 
         free = management.get_free_memory(self.noise.device)
@@ -165,6 +155,11 @@ class Sampling:
         """
         self.strict = strict
         self._carried = carrying(which, self.sigmas)
+
+    @property
+    def process_out(self) -> Callable[[Tensor], Tensor]:
+        """From the model's latent to that of a LATENT; it does not keep the model alive."""
+        return self._model.model_patcher.get_model_object("latent_format").process_out
 
     def memory_required(self, shape: list[int]) -> float:
         """Bytes that the host plans for one evaluation of a batch of this shape."""
