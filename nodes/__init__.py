@@ -30,6 +30,6 @@ class DNOExtension(ComfyExtension):
         keeping.listen()
         rewarding = (rewards, reward_models, regularizers, combine)
         histories = (history, history_data, history_iteration)
-        made = (sampler, options, presets, strength, *rewarding, *histories, noise)
-        modules = (*made, score, rank, best_seed)
+        climbing = (sampler, options, presets, strength, *rewarding, *histories, noise)
+        modules = (*climbing, score, rank, best_seed)
         return [node for module in modules for node in module.NODES]

@@ -115,7 +115,7 @@ class DNOHistoryFrames(io.ComfyNode):
 def numbers(history: History) -> dict[str, float]:
     """The run in numbers for programs that read ComfyUI's history, means over the batch."""
     first, last = history.records[0], history.records[-1]
-    found = {
+    summary = {
         "reward_start": float(first.reward.mean()),
         "reward_best": float(history.best.reward.mean()),
         "iterations": last.step,
@@ -124,31 +124,35 @@ def numbers(history: History) -> dict[str, float]:
     }
     if PROBABILITY in first.indicators:
         best = history.at_best(lambda record: record.indicators[PROBABILITY])
-        found["probability_start"] = float(first.indicators[PROBABILITY].mean())
-        found["probability_best"] = float(best.mean())
-    return {name: value for name, value in found.items() if math.isfinite(value)}  # JSON has no NaN
+        summary["probability_start"] = float(first.indicators[PROBABILITY].mean())
+        summary["probability_best"] = float(best.mean())
+    return {
+        name: value for name, value in summary.items() if math.isfinite(value)
+    }  # JSON has no NaN
 
 
 def summary(history: History) -> str:
     """`Reward -0.52 → -0.22 at iteration 23 of 30, P(z) 0.71 → 0.25, 34 s. All iterations done.`"""
-    found, steps = numbers(history), sorted(set(history.best.step.tolist()))
+    summary, steps = numbers(history), sorted(set(history.best.step.tolist()))
     batch, reason = len(history.best.step), history.stop_reason.rstrip(".")
     parts = [
         f"Mean reward of {batch} images " if batch > 1 else "Reward ",
-        f"{_change(found, 'reward')}, best at iteration {steps[0]}",
+        f"{_change(summary, 'reward')}, best at iteration {steps[0]}",
         f" to {steps[-1]}" if len(steps) > 1 else "",
-        f" of {found['iterations']}",
-        f", {PROBABILITY} {_change(found, 'probability')}" if "probability_best" in found else "",
-        f", {found['seconds']:.0f} s. ",
+        f" of {summary['iterations']}",
+        f", {PROBABILITY} {_change(summary, 'probability')}"
+        if "probability_best" in summary
+        else "",
+        f", {summary['seconds']:.0f} s. ",
         f"Stopped: {reason}." if reason else "All iterations done.",
         f" Started from {history.start}." if history.start else "",
     ]
     return "".join(parts)
 
 
-def _change(found: dict[str, float], name: str) -> str:
+def _change(summary: dict[str, float], name: str) -> str:
     """From its value at the start to that at the best."""
-    values = (found.get(f"{name}_{at}") for at in ("start", "best"))
+    values = (summary.get(f"{name}_{at}") for at in ("start", "best"))
     return " → ".join("unknown" if value is None else number(value) for value in values)
 
 
@@ -162,8 +166,8 @@ def chosen(steps: list[int], every: int, maximum: int) -> list[int]:
     if kept[-1] != steps[-1]:
         kept.append(steps[-1])
     if len(kept) > maximum:
-        places = np.linspace(0, len(kept) - 1, maximum).round().astype(int)
-        kept = [kept[place] for place in places] if maximum > 1 else kept[-1:]
+        indices = np.linspace(0, len(kept) - 1, maximum).round().astype(int)
+        kept = [kept[index] for index in indices] if maximum > 1 else kept[-1:]
     return kept
 
 

@@ -87,7 +87,7 @@ def planned(
         regularizer, words = plan.penalties, _published(plan)
     else:
         words = _connected(regularizer)
-    made = replace(
+    changed = replace(
         settings,
         method=plan.method,
         scope=plan.scope if settings.scope == "all" else settings.scope,
@@ -96,7 +96,7 @@ def planned(
         directions_vae=plan.directions_vae,
         note=f"{plan.words}\n{words}",
     )
-    return made, regularizer
+    return changed, regularizer
 
 
 def _protected(

@@ -125,8 +125,8 @@ class Scale:
             last = math.floor(self.high / step + 1e-9)
             if 0 <= last - first < most:
                 digits = 2 - math.floor(math.log10(step))
-                found = [round(step * place, digits) for place in range(first, last + 1)]
-                return [(value, f"{value:.10g}") for value in found]
+                ticks = [round(step * index, digits) for index in range(first, last + 1)]
+                return [(value, f"{value:.10g}") for value in ticks]
         return [(self.low, number(self.low))]
 
 

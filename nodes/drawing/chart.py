@@ -90,8 +90,8 @@ def _panel(frame: Frame, panel: Panel, top: float, foot: float) -> None:
         canvas.line([(frame.left, height), (frame.right, height)], GRID, size / 14)
         canvas.text(frame.left - 0.4 * size, height, words, size, panel.colours[0], "rm")
     for tick, words in panel.right.ticks(most) if panel.right else []:
-        place = frame.right + 0.4 * size, y(panel.right, tick)
-        canvas.text(*place, words, size, panel.colours[1], "lm")
+        at = frame.right + 0.4 * size, y(panel.right, tick)
+        canvas.text(*at, words, size, panel.colours[1], "lm")
     for curve in reversed(panel.curves):
         _curve(frame, curve, [y(curve.scale, value) for value in curve.values])
     _mark(frame, panel, [y(panel.left, value) for _, value in panel.dots])
@@ -128,13 +128,13 @@ def _legend(frame: Frame, panel: Panel, top: float, foot: float) -> float:
     size, canvas = 0.95 * frame.size, frame.canvas
     x, y, swatch = 0.5 * size, top + 0.75 * size, 1.7 * size
     named = [curve for curve in panel.curves if curve.legend]
-    for place, curve in enumerate(named):
+    for index, curve in enumerate(named):
         width = swatch + canvas.width_of(curve.legend, size)
         full = y + 1.25 * size > foot
         edge = canvas.width - (3.2 if full and curve is not named[-1] else 0.4) * size
         if x > size and x + width > edge:
             if full:
-                canvas.text(x, y, f"+ {len(named) - place}", size, MUTED)
+                canvas.text(x, y, f"+ {len(named) - index}", size, MUTED)
                 break
             x, y = 0.5 * size, y + 1.25 * size
         thickness = max(curve.thickness * frame.size / 10, size / 8)

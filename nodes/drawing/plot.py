@@ -49,12 +49,12 @@ def reward_panel(history: History) -> Panel:
     legend = _legend(f"reward ({same})" if same else "reward", mean, best)
     thickness = 3.0 if rewards.shape[1] == 1 else 1.7
     curves = [
-        Curve("" if place else legend, REWARD, values, left, thickness)
-        for place, values in enumerate(rewards.T.tolist())
+        Curve("" if index else legend, REWARD, values, left, thickness)
+        for index, values in enumerate(rewards.T.tolist())
     ]
-    for place, (name, (values, at_best)) in enumerate(terms.items()):
+    for index, (name, (values, at_best)) in enumerate(terms.items()):
         scale = left if name in shared else Scale.around(_finite(values))
-        colour, words = TERMS[place % len(TERMS)], _legend(name, values, at_best)
+        colour, words = TERMS[index % len(TERMS)], _legend(name, values, at_best)
         curves.append(Curve(words, colour, values, scale, 1.8, name not in shared))
     dots = zip(history.best.step.tolist(), history.best.reward.tolist(), strict=True)
     return Panel(curves, left, dots=list(dots)[:IMAGES])

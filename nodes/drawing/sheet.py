@@ -63,10 +63,10 @@ def sheet(tiles: Sequence[Tile], left_out: int = 0) -> Image.Image:
     rows = math.ceil(len(tiles) / columns)
     foot = round(1.8 * size) if left_out else 0
     canvas = Canvas(columns * across, rows * down + foot)
-    for place, (tile, (name, score)) in enumerate(zip(tiles, words, strict=True)):
-        left, top = place % columns * across, place // columns * down
+    for index, (tile, (name, score)) in enumerate(zip(tiles, words, strict=True)):
+        left, top = index % columns * across, index // columns * down
         x, y = left + (across - width) // 2, top + pad
-        best = marked and place == 0
+        best = marked and index == 0
         if best:
             _frame(canvas, (x, y), (width, height), 0.35 * size)
         canvas.picture(x, y, tile.picture)

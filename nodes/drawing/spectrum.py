@@ -25,8 +25,8 @@ def spectrum_plot(noise: Noise, width: int, height: int) -> Image.Image:
     bounds = (1 - 2 * spread).clamp(min=0).tolist(), (1 + 2 * spread).tolist()
     scale = Scale.around([0.0, *bounds[1], *(value for row in powers for value in row)])
     curves = [
-        Curve(f"image {place}" if len(powers) > 1 else "power", colour, row, scale, 2.2)
-        for place, (row, colour) in enumerate(zip(powers, COLOURS, strict=False))
+        Curve(f"image {index}" if len(powers) > 1 else "power", colour, row, scale, 2.2)
+        for index, (row, colour) in enumerate(zip(powers, COLOURS, strict=False))
     ]
     for bound, legend in zip(bounds, ("white noise, two sigma", ""), strict=True):
         curves.append(Curve(legend, HEALTH[0], bound, scale, 1.6, dashed=True))
@@ -36,13 +36,13 @@ def spectrum_plot(noise: Noise, width: int, height: int) -> Image.Image:
 
 def ring_powers(noise: Noise) -> tuple[torch.Tensor, torch.Tensor]:
     """(B,rings) mean power, and the standard deviation (rings) that white noise's has."""
-    found, count = [], 0
+    powers, count = [], 0
     for tensor in noise.tensors():
         if tensor.shape[-2:] != noise.initial.shape[-2:]:
             continue  # a draw that is no picture has other frequencies
         channels = as_channels(tensor.detach())
         count += channels.shape[1]
         spectrum = torch.fft.rfft2(channels, norm="ortho")
-        found.append(ring_power(spectrum, channels.shape[-2:]))
+        powers.append(ring_power(spectrum, channels.shape[-2:]))
     _, spread = rings(*noise.initial.shape[-2:])
-    return torch.cat(found, 1).mean(1), spread / count**0.5
+    return torch.cat(powers, 1).mean(1), spread / count**0.5

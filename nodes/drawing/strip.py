@@ -20,7 +20,7 @@ class Standing:
     """How a run stands.
 
     words:   a few short lines, the most important first. foot: longer ones below, in small letters.
-    steps:   of the iterates so far, and `rewards` of each; best: of these, the place of the best.
+    steps:   of the iterates so far, and `rewards` of each; best: of these, the index of the best.
     """
 
     words: Sequence[str]
@@ -50,12 +50,12 @@ def _strip(width: int, standing: Standing) -> Image.Image:
     tall, step = len(standing.words) * leading, 0.9 * size
     canvas = Canvas(width, math.ceil(tall + len(standing.foot) * step + 2 * pad), PAPER)
     fitting = _fitting(canvas, standing.words, size, middle - 2 * pad)
-    for place, words in enumerate(standing.words):
-        canvas.text(pad, pad + (place + 0.5) * leading, words, fitting, PALE if place < 2 else DIM)
+    for index, words in enumerate(standing.words):
+        canvas.text(pad, pad + (index + 0.5) * leading, words, fitting, PALE if index < 2 else DIM)
     _curve(canvas, standing, (middle, pad, width - 1.5 * pad, pad + tall))
-    for place, line in enumerate(standing.foot):
+    for index, line in enumerate(standing.foot):
         small = _fitting(canvas, [line], 0.72 * size, width - 2 * pad)
-        canvas.text(pad, pad + tall + (place + 0.6) * step, line, small, DIM)
+        canvas.text(pad, pad + tall + (index + 0.6) * step, line, small, DIM)
     return canvas.finish()
 
 

@@ -67,11 +67,11 @@ class Telling:
             *more,
         ]
         rewards = [float(record.reward.mean()) for record in records]
-        place = next(at for at, each in enumerate(records) if each.step == int(best.step.max()))
+        index = next(at for at, each in enumerate(records) if each.step == int(best.step.max()))
         short = [step.removeprefix("iteration "), f"best {_mean(best.reward)}"]  # letters are large
         words = [_joined(short[0], time), reward, _joined(short[1], noise)]
         foot = list(filter(None, [memory, *self._note.splitlines()[-1:]]))  # what keeps the noise
-        strip = Standing(words, foot, [record.step for record in records], rewards, place)
+        strip = Standing(words, foot, [record.step for record in records], rewards, index)
         return "\n".join(filter(None, lines)), strip
 
 

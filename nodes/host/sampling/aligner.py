@@ -130,10 +130,10 @@ class Aligner(comfy.samplers.Sampler):
         management.load_models_gpu(
             [*patchers, *beside], memory_required=needed, minimum_memory_required=needed + later
         )
-        found = [*(vae.first_stage_model for vae in vaes), *judges]
+        parts = [*(vae.first_stage_model for vae in vaes), *judges]
         if self.settings.differentiates:  # who is only evaluated stays as it is: compiled and all
-            found = [patcher.model for patcher in patchers] + found
-        return [module for module in found if isinstance(module, torch.nn.Module)]
+            parts = [patcher.model for patcher in patchers] + parts
+        return [module for module in parts if isinstance(module, torch.nn.Module)]
 
     def _needed(self, model, noise: Tensor) -> int:
         """Bytes beside the weights: the larger of an evaluation and a picture, with backward."""

@@ -199,8 +199,10 @@ class Climb:
         self._predicted = denoised.detach()
 
     def _predicted_of(self, iterate: Iterate) -> Tensor:
-        found = self._predicted
-        return iterate.latent if found is None or found.shape != iterate.latent.shape else found
+        denoised = self._predicted
+        if denoised is None or denoised.shape != iterate.latent.shape:
+            return iterate.latent
+        return denoised
 
     def _insist_on_leaves(self, noise: Noise) -> None:
         if self._settings.way.iterations and not noise.leaves():
