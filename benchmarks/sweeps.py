@@ -24,20 +24,20 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("DNO_BENCHMARKS", ROOT / ".comfyui" / "benchmarks")) / "sweeps"
 sys.path.insert(0, str(ROOT))
 
-from demo import switch  # noqa: E402
 from sweeps import plan as plans  # noqa: E402
 from sweeps import runners  # noqa: E402
 from sweeps.measure import peak  # noqa: E402
 from sweeps.rows import MEASURED, Store  # noqa: E402
 
 DEMO = {
-    "workflow": switch.recorded(),
-    "set": {
-        "DNO Sampler: after.steps": 4,
-        "KSampler: before.steps": 4,
+    "workflow": str(ROOT / "benchmarks" / "climb.json"),
+    "custom_nodes": [str(ROOT / "benchmarks" / "demo_nodes.py")],
+    "set": {"Best of N": None, "Climb.steps": 4},
+    "vary": [{"Prompt.value": ["a penguin", "a cat", "a frog"]}],
+    "variants": {
+        "none": {"Climb.regularizer": {"node": "No regularizer"}},
+        "spectrum": {"Climb.regularizer": {"node": "Spectrum"}},
     },
-    "vary": [{"Prompt.text": ["a penguin", "a cat", "a frog"]}],
-    "variants": {"default": {"DNO Sampler: after.regularizer": None}, "connected": {}},
     "held_out": {"contrast": {"class_type": "DNOContrastReward"}},
 }
 
@@ -163,7 +163,7 @@ def full(arguments) -> None:
 
 def sweep(folder: Path, arguments) -> dict:
     given = json.loads(json.dumps(DEMO)) | {"results": str(folder / "results")}
-    given["set"]["DNO Sampler: after.iterations"] = arguments.iterations
+    given["set"]["Climb.iterations"] = arguments.iterations
     given["vary"].append({"Seed.value": {"from": 1, "to": arguments.seeds}})
     return given
 
