@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .noise import Tape
 
@@ -22,6 +23,7 @@ NUMBERS = frozenset({Tensor.__float__, Tensor.__int__, Tensor.item, Tensor.tolis
 OWN_BOOKS = ("torchsde",)  # draws for itself, from seeds of its own
 
 _tape: ContextVar[Tape | None] = ContextVar("tape", default=None)
+_seen: ContextVar[bool] = ContextVar("seen", default=False)  # a draw that `Draws` looks after
 
 
 @contextmanager
@@ -67,9 +69,15 @@ class Draws(TorchFunctionMode):
         self._batch, self._ndim, self._tell = len(like), like.ndim, tell
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = run(func, args, kwargs)
+        if func not in STANDARD and func not in OTHER:
+            return run(func, args, kwargs)
+        token = _seen.set(True)
+        try:
+            result = run(func, args, kwargs)
+        finally:
+            _seen.reset(token)
         tape = _tape.get()
-        if func not in STANDARD and func not in OTHER or tape is None or _keeps_own_books():
+        if tape is None or _keeps_own_books():
             return result
         if not isinstance(result, Tensor) or result.ndim != self._ndim:
             return result
@@ -94,6 +102,21 @@ class Draws(TorchFunctionMode):
                 and (mean, std) == (0, 1)
             )
         return True
+
+
+class UnseenDraws(TorchDispatchMode):
+    """Tells of draws of a batch of latents that reach torch by another way than its functions."""
+
+    def __init__(self, like: Tensor, tell: Callable[[str], None]):
+        super().__init__()
+        self._ndim, self._tell = like.ndim, tell
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        unseen = torch.Tag.nondeterministic_seeded in func.tags and not _seen.get()
+        if unseen and _tape.get() and isinstance(result, Tensor) and result.ndim == self._ndim:
+            self._tell(f"The sampler draws by torch's {func} what DNO cannot move")
+        return result
 
 
 def _keeps_own_books() -> bool:

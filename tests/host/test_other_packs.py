@@ -302,16 +302,24 @@ def test_samplers_of_other_packs_are_exact(sampler):
     assert min(probe.errors) < 1e-6
 
 
-def test_draws_that_torch_does_not_make_are_told(caplog):
+WAYS = {
+    "draws by numpy": lambda x: torch.from_numpy(np.random.randn(*x.shape)).to(x),
+    "draws by torch's aten.randn_like": torch.ops.aten.randn_like,
+    "draws by torch's rand_like": torch.rand_like,
+}
+
+
+@pytest.mark.parametrize(("told", "draw"), WAYS.items(), ids=WAYS)
+def test_draws_that_cannot_be_moved_are_repeated_and_told(told, draw, caplog):
     @torch.no_grad()
-    def with_numpy(model, x, sigmas, extra_args=None, callback=None, disable=None):
+    def drawing(model, x, sigmas, extra_args=None, callback=None, disable=None):
         x = model(x, sigmas[0] * x.new_ones([len(x)]), **(extra_args or {}))
-        return x + 0.1 * torch.from_numpy(np.random.randn(*x.shape)).to(x)
+        return x + 0.1 * draw(x)
 
     given = parts()
-    climbing = custom(given, comfy.samplers.KSAMPLER(with_numpy), learning_rate=0.0)
+    climbing = custom(given, comfy.samplers.KSAMPLER(drawing), learning_rate=0.0)
     advanced(given, climbing)
-    assert len(rewards(climbing.history)) == 1 and "draws by numpy" in caplog.text
+    assert len(rewards(climbing.history)) == 1 and told in caplog.text
 
 
 def test_draws_by_any_name_are_optimised():

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ....dno.autograd.saved import Ledger, writes_allowed
-from ....dno.draws import Draws, run
+from ....dno.draws import Draws, UnseenDraws, run
 from .twins import HOST_PACKAGES
 
 NO_SAMPLING = ("torch", "comfy.", "latent_preview")  # whose code may go without a gradient
@@ -50,6 +50,7 @@ class Outside:
         if self._differentiating:
             self._stack.enter_context(writes_allowed(ledger=self._ledger))
             self._stack.enter_context(_GradientKept(self._tell))
+        self._stack.enter_context(UnseenDraws(self._like, self._tell))
         self._stack.enter_context(Draws(self._like, self._tell))
         self._stack.enter_context(_other_draws_told(self._tell))
 
