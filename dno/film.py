@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Thinned(Generic[T]):
+class Thinned(ABC, Generic[T]):
     """Something of every iteration by step; when `limit` bytes are full, every second one goes."""
 
     limit: int = 256 * 2**20
@@ -36,9 +37,9 @@ class Thinned(Generic[T]):
         return sum(tensor.nbytes for item in self.kept.values() for tensor in self.tensors(item))
 
     @staticmethod
+    @abstractmethod
     def tensors(item: T) -> list[Tensor]:
         """What of an item takes memory."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -322,6 +322,20 @@ def test_draws_that_cannot_be_moved_are_repeated_and_told(told, draw, caplog):
     assert len(rewards(climbing.history)) == 1 and told in caplog.text
 
 
+def test_numbers_for_a_log_are_told_and_do_not_end_the_climb(caplog):
+    @torch.no_grad()
+    def logging_its_latents(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        x = model(x, sigmas[0] * x.new_ones([len(x)]), **(extra_args or {}))
+        logging.info("mean %s", x.detach().cpu().numpy().mean())
+        return x
+
+    given = parts()
+    climbing = custom(given, comfy.samplers.KSAMPLER(logging_its_latents))
+    advanced(given, climbing)
+    assert climbing.history.best.reward > climbing.history.records[0].reward
+    assert "computes with numpy" in caplog.text
+
+
 def test_draws_by_any_name_are_optimised():
     given = parts()
     climbing = custom(given, SAMPLERS["a table of noises"])

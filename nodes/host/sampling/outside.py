@@ -22,6 +22,7 @@ from ....dno.draws import Draws, UnseenDraws, run
 from .twins import HOST_PACKAGES
 
 NO_SAMPLING = ("torch", "comfy.", "latent_preview")  # whose code may go without a gradient
+TO_NUMPY = (Tensor.numpy, Tensor.__array__)
 _now: ContextVar[Outside | None] = ContextVar("outside", default=None)
 
 
@@ -115,6 +116,9 @@ class _GradientKept(TorchFunctionMode):
             return None
         if func is Tensor.detach and args[0].requires_grad and _samples(_caller()[1]):
             return args[0].clone()  # as in a twin
+        if func in TO_NUMPY and args[0].requires_grad:
+            self._tell("{} of {} computes with numpy, without a gradient".format(*_caller()))
+            args = (args[0].detach(), *args[1:])
         result = run(func, args, kwargs)
         if not torch.is_grad_enabled() and isinstance(result, Tensor) and _cut(result, args):
             name, module = _caller()

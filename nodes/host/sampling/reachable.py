@@ -100,8 +100,8 @@ def _is_kept(value: object, function: types.FunctionType) -> bool:
     if isinstance(value, (dict, list, set, deque, *GENERATORS)):
         return True
     module = value.__module__ if isinstance(value, types.FunctionType) else type(value).__module__
-    own = (module or "").split(".")[0] == function.__module__.split(".")[0]
-    return own and not isinstance(value, type)
+    pack, own = ((name or "").split(".")[0] for name in (module, function.__module__))
+    return bool(pack) and pack == own and not isinstance(value, type)
 
 
 def _of_a_library(module: str | None) -> bool:
