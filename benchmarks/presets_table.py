@@ -111,24 +111,3 @@ def _sheet(rows: list[dict]) -> None:
             lines.append((method, [np.load(file) for file in files]))
     if lines:
         sheet(lines, HERE / "presets.jpg", REWARDS)
-
-
-def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path, labels: Sequence[str] = ()):
-    """Pictures in named rows on a white sheet, column labels on top."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(size=15)
-    height, width = rows[0][1][0].shape[:2]
-    left, top = 130, 24 if labels else 4
-    canvas = Image.new(
-        "RGB", (left + len(rows[0][1]) * (width + 4), top + len(rows) * (height + 4)), "white"
-    )
-    draw = ImageDraw.Draw(canvas)
-    for column, label in enumerate(labels):
-        draw.text((left + column * (width + 4), 4), label, "black", font)
-    for row, (name, pictures) in enumerate(rows):
-        y = top + row * (height + 4)
-        draw.text((6, y + height // 2 - 8), name, "black", font)
-        for column, picture in enumerate(pictures):
-            canvas.paste(Image.fromarray(picture), (left + column * (width + 4), y))
-    canvas.save(path)

@@ -27,7 +27,7 @@ HOME = run.Home.of(_prefix if (_prefix / "prepared.json").exists() else ROOT / "
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER:
     cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores))  # more of them wait for each other
 DATA = HOME.root / "tests" / WORKER
 inside.start_comfyui(DATA)
 PACK = inside.load_pack()
