@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 
 import numpy as np
-from demo_runs import HOME
+from demo_runs import HOME, sheet
 
 HERE = Path(__file__).resolve().parent
 ROWS = HERE / "presets.jsonl"
