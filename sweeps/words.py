@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from tools.prepare import Failure
+from tools.home import Failure
 
 __all__ = ["Failure", "known", "nearest"]
 

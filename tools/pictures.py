@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import run  # noqa: E402
 from demo import job, switch  # noqa: E402
-from tools import browser  # noqa: E402
+from tools import browser, server  # noqa: E402
 
 SIDE, INSET, EDGE = 512, 168, 6  # pixels: a thumbnail, the picture in its corner, its white edge
 FOLDER = ROOT / "example_workflows"
@@ -73,7 +73,7 @@ def results(client: job.Client, names: list[str]) -> None:
         before, after = made(client, name, 0), made(client, name, -1)
         corners = [before]
         if any(node["class_type"] == "LoadImage" for node in switch.prompt_of(name).values()):
-            corners.append(Image.open(run.REFERENCE))
+            corners.append(Image.open(server.REFERENCE))
         write(thumbnail(after, corners), name)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import run
 from demo import job
-from tools import prepare
+from tools import prepare, server
 
 
 def steps(log, **digests):
@@ -226,7 +226,7 @@ def test_a_link_to_a_checkout_that_is_gone_is_renewed(tree, tmp_path):
 
 def test_the_server_writes_in_folders_of_ours_only(tree, tmp_path):
     home = run.Home(tmp_path / "env", tree)
-    command = run.server_command(home, 8199, home.root / "demo")
+    command = server.server_command(home, 8199, home.root / "demo")
     given = dict(zip(command, command[1:], strict=False))
     for name in ("input", "output", "temp", "user"):
         assert given[f"--{name}-directory"] == str(home.root / "demo" / name)
@@ -253,7 +253,7 @@ def test_workflows_of_the_user_are_renewed_until_edited(tmp_path):
 
 def test_a_server_that_stops_leaves_its_last_words(tmp_path):
     (tmp_path / "server.log").write_text("fine\n\x1b[31m[ERROR]\x1b[0m no more disk\n\n")
-    assert run.last_line(tmp_path / "server.log") == "[ERROR] no more disk"
+    assert server.last_line(tmp_path / "server.log") == "[ERROR] no more disk"
 
 
 # The demo's job
@@ -377,7 +377,7 @@ def test_every_file_that_is_missing_is_told():
 
 def test_nobody_there_is_told():
     with pytest.raises(job.Failure, match="No answer from ComfyUI"):
-        job.Client(f"http://127.0.0.1:{run.free_port()}").system_stats()
+        job.Client(f"http://127.0.0.1:{server.free_port()}").system_stats()
 
 
 # The same client with a real server

@@ -7,7 +7,7 @@ import pytest
 
 from sweeps import plan as plans
 from sweeps.check import Types, check
-from tools.prepare import Failure
+from tools.home import Failure
 
 GRAPH = {
     "1": {"class_type": "EmptyImage",

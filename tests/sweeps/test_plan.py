@@ -8,7 +8,7 @@ import pytest
 from sweeps import plan as plans
 from sweeps.axes import values
 from sweeps.shuffle import Shuffle
-from tools.prepare import Failure
+from tools.home import Failure
 
 GRAPH = {
     "1": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["2", 1]}},

@@ -12,7 +12,7 @@ from sweeps.charts import mean_curve, ticks
 from sweeps.pictures import contact_sheet
 from sweeps.rows import Store
 from sweeps.tables import Measure, Values, gather, markdown
-from tools.prepare import Failure
+from tools.home import Failure
 
 GRAPH = {"1": {"class_type": "Nothing", "inputs": {"prompt": "", "level": 0}}}
 PROMPTS = ["a cat", "a <dog>", "an owl"]

@@ -11,7 +11,7 @@ import pytest
 from sweeps import rows
 from sweeps.keys import Keys
 from sweeps.rows import Store
-from tools.prepare import Failure
+from tools.home import Failure
 
 
 def record(number, run=1, **more):

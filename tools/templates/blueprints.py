@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from .models import SD15, VISION
@@ -117,42 +117,13 @@ def blueprint(name: str, info: Mapping) -> dict:
 def subgraph(name: str, page: Page, taken: Mapping[str, str], image: Output) -> dict:
     """The definition: the page, with wires from its inputs and to its one output."""
     wires = page.wires()
-    links = [
-        {
-            "id": id,
-            "origin_id": out.node.id,
-            "origin_slot": out.slot,
-            "target_id": node.id,
-            "target_slot": slot_of(node, into),
-            "type": kind_of(out),
-        }
-        for id, out, node, into in wires
-    ]
+    links = [link(id, out, node.id, slot_of(node, into)) for id, out, node, into in wires]
     last = len(links) + 1
-    links.append(
-        {
-            "id": last,
-            "origin_id": image.node.id,
-            "origin_slot": image.slot,
-            "target_id": OUTSIDE,
-            "target_slot": 0,
-            "type": "IMAGE",
-        }
-    )
+    links.append(link(last, image, OUTSIDE, 0))
     drawn = page.interface()["nodes"]
     for node in drawn:
         if node["id"] == image.node.id:
             node["outputs"][image.slot]["links"] = [last]
-    inputs = [
-        {
-            "id": identity(name, key),
-            "name": key,
-            "type": kind,
-            "linkIds": [i for i, out, *_ in wires if (out.node.id, out.slot) == (INSIDE, slot)],
-            "pos": [-120, ROOF + 20 * slot],
-        }
-        for slot, (key, kind) in enumerate(taken.items())
-    ]
     output = {"id": identity(name, "image out"), "name": "image", "type": "IMAGE"}
     output |= {"linkIds": [last], "pos": [page.x(4) + 120, ROOF + 20]}
     state = {"lastGroupId": 0, "lastNodeId": len(drawn), "lastLinkId": last, "lastRerouteId": 0}
@@ -165,7 +136,7 @@ def subgraph(name: str, page: Page, taken: Mapping[str, str], image: Output) -> 
         "name": name,
         "inputNode": {"id": INSIDE, "bounding": [-240, ROOF - 20, 120, 60 + 20 * len(taken)]},
         "outputNode": {"id": OUTSIDE, "bounding": [page.x(4) + 100, ROOF, 120, 60]},
-        "inputs": inputs,
+        "inputs": entrances(name, taken, wires),
         "outputs": [output],
         "widgets": [],
         "nodes": drawn,
@@ -173,6 +144,32 @@ def subgraph(name: str, page: Page, taken: Mapping[str, str], image: Output) -> 
         "links": links,
         "extra": {"workflowRendererVersion": "LG"},
     }
+
+
+def link(id: int, out: Output, target: int, slot: int) -> dict:
+    """A wire from an output to an input, as the web UI writes it."""
+    return {
+        "id": id,
+        "origin_id": out.node.id,
+        "origin_slot": out.slot,
+        "target_id": target,
+        "target_slot": slot,
+        "type": kind_of(out),
+    }
+
+
+def entrances(name: str, taken: Mapping[str, str], wires: Sequence[tuple]) -> list[dict]:
+    """The subgraph's own inputs, with the wires that go out from each."""
+    return [
+        {
+            "id": identity(name, key),
+            "name": key,
+            "type": kind,
+            "linkIds": [i for i, out, *_ in wires if (out.node.id, out.slot) == (INSIDE, slot)],
+            "pos": [-120, ROOF + 20 * slot],
+        }
+        for slot, (key, kind) in enumerate(taken.items())
+    ]
 
 
 def outer(inner: dict, taken: Mapping[str, str], shown: Mapping[str, str], description) -> dict:
