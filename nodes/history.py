@@ -48,7 +48,7 @@ class DNOHistoryPlot(io.ComfyNode):
     @classmethod
     def execute(cls, history: History, width: int, height: int) -> io.NodeOutput:
         image = drawn(plot(history, width, height))
-        text = summary(history)
+        text = facts(history)
         say(text)
         preview = ui.PreviewImage(image, cls=cls).as_dict()
         return io.NodeOutput(image, ui={**preview, "text": [text], "dno": [numbers(history)]})
@@ -115,7 +115,7 @@ class DNOHistoryFrames(io.ComfyNode):
 def numbers(history: History) -> dict[str, float]:
     """The run in numbers for programs that read ComfyUI's history, means over the batch."""
     first, last = history.records[0], history.records[-1]
-    summary = {
+    run = {
         "reward_start": float(first.reward.mean()),
         "reward_best": float(history.best.reward.mean()),
         "iterations": last.step,
@@ -124,35 +124,31 @@ def numbers(history: History) -> dict[str, float]:
     }
     if PROBABILITY in first.indicators:
         best = history.at_best(lambda record: record.indicators[PROBABILITY])
-        summary["probability_start"] = float(first.indicators[PROBABILITY].mean())
-        summary["probability_best"] = float(best.mean())
-    return {
-        name: value for name, value in summary.items() if math.isfinite(value)
-    }  # JSON has no NaN
+        run["probability_start"] = float(first.indicators[PROBABILITY].mean())
+        run["probability_best"] = float(best.mean())
+    return {name: value for name, value in run.items() if math.isfinite(value)}  # JSON has no NaN
 
 
-def summary(history: History) -> str:
+def facts(history: History) -> str:
     """`Reward -0.52 → -0.22 at iteration 23 of 30, P(z) 0.71 → 0.25, 34 s. All iterations done.`"""
-    summary, steps = numbers(history), sorted(set(history.best.step.tolist()))
+    run, steps = numbers(history), sorted(set(history.best.step.tolist()))
     batch, reason = len(history.best.step), history.stop_reason.rstrip(".")
     parts = [
         f"Mean reward of {batch} images " if batch > 1 else "Reward ",
-        f"{_change(summary, 'reward')}, best at iteration {steps[0]}",
+        f"{_change(run, 'reward')}, best at iteration {steps[0]}",
         f" to {steps[-1]}" if len(steps) > 1 else "",
-        f" of {summary['iterations']}",
-        f", {PROBABILITY} {_change(summary, 'probability')}"
-        if "probability_best" in summary
-        else "",
-        f", {summary['seconds']:.0f} s. ",
+        f" of {run['iterations']}",
+        f", {PROBABILITY} {_change(run, 'probability')}" if "probability_best" in run else "",
+        f", {run['seconds']:.0f} s. ",
         f"Stopped: {reason}." if reason else "All iterations done.",
         f" Started from {history.start}." if history.start else "",
     ]
     return "".join(parts)
 
 
-def _change(summary: dict[str, float], name: str) -> str:
+def _change(run: dict[str, float], name: str) -> str:
     """From its value at the start to that at the best."""
-    values = (summary.get(f"{name}_{at}") for at in ("start", "best"))
+    values = (run.get(f"{name}_{at}") for at in ("start", "best"))
     return " → ".join("unknown" if value is None else number(value) for value in values)
 
 
