@@ -48,7 +48,7 @@ class DNOHistoryPlot(io.ComfyNode):
     @classmethod
     def execute(cls, history: History, width: int, height: int) -> io.NodeOutput:
         image = drawn(plot(history, width, height))
-        text = facts(history)
+        text = summary(history)
         say(text)
         preview = ui.PreviewImage(image, cls=cls).as_dict()
         return io.NodeOutput(image, ui={**preview, "text": [text], "dno": [numbers(history)]})
@@ -129,7 +129,7 @@ def numbers(history: History) -> dict[str, float]:
     return {name: value for name, value in run.items() if math.isfinite(value)}  # JSON has no NaN
 
 
-def facts(history: History) -> str:
+def summary(history: History) -> str:
     """`Reward -0.52 → -0.22 at iteration 23 of 30, P(z) 0.71 → 0.25, 34 s. All iterations done.`"""
     run, steps = numbers(history), sorted(set(history.best.step.tolist()))
     batch, reason = len(history.best.step), history.stop_reason.rstrip(".")
