@@ -9,9 +9,9 @@ the rewards ask for what plain seeds hardly draw: two halves of opposite tone, a
 "tune" is for choosing settings; nothing was chosen on "confirm".
 
 Every finished run is a line of presets.jsonl beside this file, with its picture in the home folder
-of the benchmarks: a second start goes on where the first one ended. --report writes presets.md and
-presets.jpg from what is there. A round is one prompt for every reward, about half an hour of
-one processor thread.
+of the benchmarks: a second start goes on where the first one ended. --report writes presets.md,
+presets.jpg and the curves of presets.png from what is there. A round is one prompt for every
+reward, about half an hour of one processor thread.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from demo_runs import CFG, SCHEDULER, SIZE, Demo
-from presets_table import (
+from demo_runs import CFG, HOME, ROOT, SCHEDULER, SIZE, Demo
+from presets_problems import rewards_of
+from presets_settings import (
     BUDGET,
     LONG,
     LONG_PAPER,
+    LONG_SEEDS,
     METHODS,
     PAPER,
     REWARDS,
@@ -38,75 +41,11 @@ from presets_table import (
     SETS,
     STEPS,
     STOCHASTIC,
-    picture_file,
-    read_rows,
-    report,
 )  # fmt: skip
+from presets_table import picture_file, read_rows, report
 
-
-class Halves:
-    """The left half dark and the right half bright: 1 if it is all black and white."""
-
-    differentiable = True
-
-    def __call__(self, image):
-        middle = image.shape[-1] // 2
-        return image[..., middle:].mean((1, 2, 3)) - image[..., :middle].mean((1, 2, 3))
-
-
-def rewards_of(demo: Demo) -> dict:
-    """Name -> {term: Weighted}, built once."""
-    import torch
-
-    from ComfyUI_DNO import rewards
-    from ComfyUI_DNO.dno.objective import Weighted
-    from ComfyUI_DNO.rewards import models
-    from ComfyUI_DNO.rewards.models.files import Stored
-    from demo import reward_model
-
-    stored = {name: value.float() for name, value in reward_model.state_dict().items()}
-    clip = models.build(Stored(reward_model.WEIGHTS, stored)).float().eval().requires_grad_(False)
-    import comfy
-    from transformers import CLIPTokenizer
-
-    clip.tokenizer = CLIPTokenizer.from_pretrained(Path(comfy.__path__[0]) / "sd1_tokenizer")
-    shown = [reference(demo, text, seed) for text, seed in (
-        ("a sunflower on a purple background", 501), ("a castle on an orange background", 502),
-    )]  # fmt: skip
-
-    def text(words: str):
-        return rewards.CLIPTextSimilarity(clip, words)
-
-    def one(score) -> dict:
-        return {"reward": Weighted(1.0, score)}
-
-    with torch.inference_mode(False), torch.no_grad():
-        return {
-            "darkness": one(rewards.Darkness()),
-            "text": one(text("an icon on a blue background")),
-            "palette": one(rewards.Palette(shown[0])),
-            "style": one(rewards.StyleSimilarity(clip, shown[1])),
-            "combination": {
-                "darkness": Weighted(1.0, rewards.Darkness()),
-                "text": Weighted(1.0, text("an icon on a red background")),
-            },
-            "halves": one(Halves()),
-        }
-
-
-def reference(demo: Demo, prompt: str, seed: int):
-    """A plain picture (1,3,H,W) to be like."""
-    import nodes
-    import torch
-
-    with torch.inference_mode():
-        latent = nodes.common_ksampler(
-            demo.model, seed, 20, CFG, "euler_ancestral", SCHEDULER, demo.encode(prompt),
-            demo.encode(""), {"samples": torch.zeros(1, 16, SIZE, SIZE)},
-        )[0]  # fmt: skip
-        picture = demo.vae.decode(latent["samples"]).movedim(-1, 1)
-    with torch.inference_mode(False):
-        return picture.clone().float().clamp(0, 1)
+if TYPE_CHECKING:
+    from ComfyUI_DNO.dno.history import History
 
 
 class Counter:
@@ -160,23 +99,36 @@ class Spent:
         return "the budget is spent" if self.at[-1] + max(last, STEPS) > self.budget else None
 
 
-def run(demo: Demo, name: str, terms: dict, prompt: str, seed: int) -> tuple[dict, np.ndarray]:
-    """One preset on one problem: the numbers and the best picture."""
+@dataclass(frozen=True)
+class Run:
+    """What a run gave, its network evaluations and processor seconds, and where each ended."""
+
+    history: History
+    evaluations: float
+    seconds: float
+    at: list[float]
+
+
+def run(demo: Demo, name: str, terms: dict, prompt: str, seed: int) -> Run:
+    """One preset on one problem, within its budget."""
     import torch
 
     from ComfyUI_DNO.dno.presets import PRESETS
+    from ComfyUI_DNO.dno.search import BestOf
     from ComfyUI_DNO.nodes.host.sampling.job import objective, prepare
     from ComfyUI_DNO.nodes.options import Options
     from ComfyUI_DNO.nodes.plan import of_preset, planned
     from ComfyUI_DNO.nodes.sampler import INDICATORS, align
 
-    title = PAPER if name == LONG_PAPER else name
-    budget = {LONG_PAPER: LONG, "thorough": math.inf}.get(name, BUDGET)
+    title = {LONG_PAPER: PAPER, LONG_SEEDS: SEEDS}.get(name, name)
+    budget = {LONG_PAPER: LONG, LONG_SEEDS: LONG, "thorough": math.inf}.get(name, BUDGET)
     counter = Counter()
     rule = Spent(counter, budget)
     options = replace(Options(), plan=of_preset(PRESETS[title], ""))
     settings, penalties = planned(options, "fast", -1, 0.01, None, None, None)
     settings = replace(settings, stopping=(rule,))
+    if title == SEEDS:
+        settings = replace(settings, method=BestOf(budget // STEPS))
     stochastic = title in STOCHASTIC or title == SEEDS
     with torch.inference_mode():
         job = prepare(
@@ -187,21 +139,42 @@ def run(demo: Demo, name: str, terms: dict, prompt: str, seed: int) -> tuple[dic
         start = time.process_time()
         _, climbed = align(job, demo.vae, objective(terms, penalties, INDICATORS), settings, seed)
         seconds = time.process_time() - start
-        picture = climbed.history.best.image.cpu()
-        recognised = float(demo.judge.recognised(picture, prompt.split()[-1])[0])
-    history, rewards = climbed.history, [float(r.reward) for r in climbed.history.records]
+    return Run(climbed.history, counter.evaluations, round(seconds, 2), rule.at)
+
+
+def row_of(demo: Demo, done: Run, prompt: str) -> dict:
+    """The numbers of a run."""
+    history, rewards = done.history, [float(r.reward) for r in done.history.records]
     best = next(r for r in history.records if r.step == int(history.best.step[0]))
-    record = {
+    judged = demo.judge.recognised(history.best.image.cpu(), prompt.split()[-1])
+    return {
         "reward_value": max(rewards),
-        "evaluations": counter.evaluations,
-        "seconds": round(seconds, 2),
-        "curve": [[spent, value] for spent, value in zip(rule.at, rewards, strict=False)],
+        "evaluations": done.evaluations,
+        "seconds": done.seconds,
+        "curve": [[spent, value] for spent, value in zip(done.at, rewards, strict=False)],
         "probability": float(best.indicators["P(z)"]),
         "deviation": float(best.indicators["spectral deviation"]),
-        "recognised": recognised,
+        "recognised": float(judged[0]),
         "iterations": len(rewards) - 1,
     }
-    return record, (picture[0].permute(1, 2, 0) * 255).round().byte().numpy()
+
+
+def seeds(demo: Demo, terms: dict, prompt: str, seed: int) -> dict[str, dict]:
+    """Reward -> the best of as many seeds as the paper's whole budget draws.
+
+    The seeds are the same for all rewards, so that each is drawn once and scored by all.
+    """
+    every = {f"{r}, {n}": term for r, named in terms.items() for n, term in named.items()}
+    done, rows = run(demo, LONG_SEEDS, every, prompt, seed), {}
+    for reward, named in terms.items():
+        values = [
+            sum(term.weight * float(record.terms[f"{reward}, {n}"]) for n, term in named.items())
+            for record in done.history.records
+        ]
+        curve = [[spent, value] for spent, value in zip(done.at, values, strict=False)]
+        took = {"evaluations": done.evaluations, "seconds": done.seconds}
+        rows[reward] = {"reward_value": max(values), "curve": curve, **took}
+    return rows
 
 
 def measure(chosen: str, rounds: int, methods: tuple[str, ...]) -> None:
@@ -210,22 +183,32 @@ def measure(chosen: str, rounds: int, methods: tuple[str, ...]) -> None:
     done = {(r["set"], r["reward"], r["prompt"], r["method"]) for r in read_rows()}
     for prompt, seed in SETS[chosen][:rounds]:
         for method in methods:
-            for reward in REWARDS:
-                if (chosen, reward, prompt, method) in done:
-                    continue
-                record, picture = run(demo, method, terms[reward], prompt, seed)
-                row = {"set": chosen, "reward": reward, "prompt": prompt, "method": method} | record
+            missing = [r for r in REWARDS if (chosen, r, prompt, method) not in done]
+            if missing and method == LONG_SEEDS:
+                for reward, row in seeds(demo, terms, prompt, seed).items():
+                    _written({"set": chosen, "reward": reward, "prompt": prompt} | row, method)
+                continue
+            for reward in missing:
+                ran = run(demo, method, terms[reward], prompt, seed)
+                row = {"set": chosen, "reward": reward, "prompt": prompt}
+                row = _written(row | row_of(demo, ran, prompt), method)
+                picture = ran.history.best.image[0].cpu().permute(1, 2, 0) * 255
                 path = picture_file(row)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                np.save(path, picture)
-                with ROWS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(
-                    f"{prompt}, {reward}, {method}: {record['curve'][0][1]:.3f} -> "
-                    f"{record['reward_value']:.3f}, {record['evaluations']:.0f} evaluations, "
-                    f"{record['seconds']:.0f} s, recognised {record['recognised']:.2f}",
-                    flush=True,
-                )
+                np.save(path, picture.round().byte().numpy())
+
+
+def _written(row: dict, method: str) -> dict:
+    """A line of presets.jsonl, and one for who waits."""
+    row["method"] = method
+    with ROWS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(
+        "{prompt}, {reward}, {method}: {start:.3f} -> {reward_value:.3f}, {evaluations:.0f} "
+        "evaluations, {seconds:.0f} s".format(start=row["curve"][0][1], **row),
+        flush=True,
+    )
+    return row
 
 
 def main() -> None:
@@ -236,7 +219,13 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if not arguments.report:
+    if arguments.report:
+        sys.path.insert(0, str(ROOT))
+        from tools import inside
+
+        inside.start_comfyui(HOME / str(os.getpid()))
+        inside.load_pack()  # for its drawing
+    else:
         measure(arguments.set, arguments.rounds, tuple(arguments.methods))
     print(report(arguments.set))
 

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 
 import numpy as np
 from demo_runs import HOME, sheet
-
-HERE = Path(__file__).resolve().parent
-ROWS = HERE / "presets.jsonl"
-STEPS, BUDGET, LONG = 10, 60, 1510
-SETS = {
-    "tune": (("a penguin", 11), ("an apple", 12), ("a house", 13), ("a robot", 14)),
-    "confirm": (("a fox", 201), ("a duck", 202), ("a car", 203), ("a mushroom", 204)),
-}
-REWARDS = ("darkness", "text", "palette", "style", "combination", "halves")
-START, SEEDS, PAPER, LONG_PAPER = "plain", "best of N", "DNO paper", "DNO paper, whole"
-STOCHASTIC = ("one pass", "fast", "fast, five samplings", "thorough", PAPER, "NTRK-like one pass")
-METHODS = (
-    *("fast", SEEDS, "one pass", PAPER, "fast, five samplings", "TRS", "SONIC", "SDO", "WGNC"),
-    *("ReNO", "DOODL", "ORIGEN", "D-Flow", "NTRK-like one pass", "thorough", LONG_PAPER),
-)
+from presets_claims import Problems, by_reward, claims, figure, with_error
+from presets_settings import BUDGET, HERE, LONG_SEEDS, METHODS, REWARDS, ROWS, SEEDS, STEPS
 
 
 def read_rows() -> list[dict]:
@@ -38,61 +24,49 @@ def picture_file(row: dict) -> Path:
 
 
 def report(chosen: str) -> str:
-    """presets.md and presets.jpg from the rows that are there."""
+    """presets.md, presets.jpg and presets.png from the rows that are there."""
     rows = [row for row in read_rows() if row["set"] == chosen]
-    by_problem = {(r["method"], r["reward"], r["prompt"]): r for r in rows}
+    problems = Problems(rows)
     table = [
         "| preset | runs | evaluations | processor s | gain | beats the best of N | P(z) | "
-        "recognised |",
-        "|---|---|---|---|---|---|---|---|",
+        "spectral deviation | recognised |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for method in METHODS:
         mine = [row for row in rows if row["method"] == method]
-        if mine:
-            table.append(_line(method, mine, by_problem))
+        if mine and method != LONG_SEEDS:
+            table.append(_line(method, mine, problems))
     prompts, rewards = ({row[key] for row in rows} for key in ("prompt", "reward"))
     note = (
         f"Set {chosen!r}: {len(prompts)} prompts, {len(rewards)} rewards, {len(rows)} runs of the "
-        "demo checkpoint. Gain: over the plain picture's reward, in units of the best of N's mean "
-        "gain on that reward, mean ± standard error; P(z) is the median. Only problems that both "
-        "were run on are compared."
+        "demo checkpoint. Gain: over the plain picture's reward, in units of the gain of the best "
+        f"of {BUDGET // STEPS} seeds on that reward, mean ± standard error; the best of N has the "
+        "same evaluations; P(z) and spectral deviation are medians, the rest means."
     )
-    (HERE / "presets.md").write_text("\n".join([*table, "", note, ""]), encoding="utf-8")
+    parts = ["\n".join(table), note, by_reward(problems), claims(problems)]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    (HERE / "presets.md").write_text(text, encoding="utf-8")
+    figure(problems, HERE / "presets.png")
     _sheet(rows)
-    return "\n".join([*table, "", note])
+    return text
 
 
-def _line(method: str, rows: list[dict], by_problem: dict) -> str:
-    scale, gains, won, met = _units(by_problem), [], 0, 0
-    for row in rows:
-        seeds = by_problem.get((SEEDS, row["reward"], row["prompt"]))
-        if seeds is None or not scale.get(row["reward"]):
-            continue
-        met += 1
-        start = seeds["curve"][0][1]
-        gains.append((row["reward_value"] - start) / scale[row["reward"]])
-        won += row["reward_value"] > seeds["reward_value"]
-    error = stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-    gain = f"{mean(gains):.2f} ± {error:.2f}" if gains else "-"
-    return "| {} | {} | {:.0f} | {:.0f} | {} | {} | {:.2g} | {:.2f} |".format(
+def _line(method: str, rows: list[dict], problems: Problems) -> str:
+    gains = [problems.gain(row) for row in rows]
+    rivals = [(row, problems.seeds(row, row["evaluations"])) for row in rows]
+    met = [(row["reward_value"], best) for row, best in rivals if best is not None]
+    beaten = f"{sum(mine > best for mine, best in met)} of {len(met)}"
+    return "| {} | {} | {:.0f} | {:.0f} | {} | {} | {:.2g} | {:.1f} | {:.2f} |".format(
         method,
         len(rows),
         mean(row["evaluations"] for row in rows),
         mean(row["seconds"] for row in rows),
-        gain,
-        f"{won} of {met}" if method != SEEDS else "-",
+        with_error([gain for gain in gains if gain is not None]),
+        beaten if method != SEEDS else "-",
         median(row["probability"] for row in rows),
+        median(row["deviation"] for row in rows),
         mean(row["recognised"] for row in rows),
     )
-
-
-def _units(by_problem: dict) -> dict[str, float]:
-    """Mean gain of the best of N on each reward."""
-    gains: dict[str, list[float]] = {}
-    for (method, reward, _), row in by_problem.items():
-        if method == SEEDS:
-            gains.setdefault(reward, []).append(row["reward_value"] - row["curve"][0][1])
-    return {reward: mean(values) for reward, values in gains.items()}
 
 
 def _sheet(rows: list[dict]) -> None:

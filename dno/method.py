@@ -164,8 +164,7 @@ class Then:
     def iterates(self, task: Task) -> Iterator[Iterate]:
         kept = Kept()
         done = -1
-        for iterate in self.first.iterates(task):
-            kept.take(iterate)
+        for iterate in kept.following(self.first.iterates(task)):
             done = iterate.step
             yield iterate
         for iterate in self.second.iterates(replace(task, noise=kept.noise.snapshot())):
@@ -184,6 +183,12 @@ class Kept:
         if self._noise is None:
             raise ValueError("Nothing was tried yet.")
         return self._noise
+
+    def following(self, iterates: Iterator[Iterate]) -> Iterator[Iterate]:
+        """The same iterates, each taken in before it is handed on."""
+        for iterate in iterates:
+            self.take(iterate)
+            yield iterate
 
     @torch.no_grad()
     def take(self, iterate: Iterate) -> Tensor:

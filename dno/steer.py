@@ -85,9 +85,7 @@ class Steer:
     def iterates(self, task: Task) -> Iterator[Iterate]:
         kept = Kept()
         try:
-            for iterate in self._passes(task, kept):
-                kept.take(iterate)
-                yield iterate
+            yield from kept.following(self._passes(task, kept))
             if self.polish is not None:
                 noise = polished(kept.noise.snapshot(), self.polish)
                 yield task.evaluate(noise, self.iterations, seen=_watched(task))

@@ -68,9 +68,14 @@ class Web:
 
     def search(self, words: str, choose: str = "") -> list[str]:
         """What the search box lists after a double click on the canvas; `choose` adds that one."""
+        from playwright.sync_api import TimeoutError as TooLong
+
         box = self.page.locator(".comfy-vue-node-search-container input")
-        self.page.mouse.dblclick(900, 700)
-        box.wait_for()
+        for _ in range(5):  # a click on a canvas that is being laid out is lost
+            self.page.mouse.dblclick(900, 700)
+            with contextlib.suppress(TooLong):
+                box.wait_for(timeout=6000)
+                break
         self.page.keyboard.type(words)
         self.page.wait_for_timeout(700)
         options = self.page.locator("li.p-autocomplete-option")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ComfyUI_DNO.dno.history import History
+from ComfyUI_DNO.nodes.regularizers import DNONoRegularizer
 from ComfyUI_DNO.nodes.reward_models import DNOLoadRewardModel
 from ComfyUI_DNO.nodes.rewards import NODES
 from ComfyUI_DNO.nodes.sampler import DNOSampler
@@ -42,10 +43,11 @@ def align(demo_model):
             encode = nodes.CLIPTextEncode().encode
             (positive,), (negative,) = encode(clip, text), encode(clip, "")
             (latent,) = nodes.EmptyLatentImage().generate(128, 128, 2)
+            (free,) = DNONoRegularizer.execute().result
             return DNOSampler.execute(
                 model, positive, negative, latent, vae, reward, seed,
                 steps=STEPS, cfg=3.0, sampler_name="euler_ancestral", scheduler="simple",
-                denoise=1.0, iterations=iterations, learning_rate=0.1,
+                denoise=1.0, iterations=iterations, learning_rate=0.1, regularizer=free,
             )[1]  # fmt: skip
 
     return climb

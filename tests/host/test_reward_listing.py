@@ -236,7 +236,7 @@ def test_each_node_has_a_help_page_that_names_its_inputs(node, pack):
     assert page.startswith(f"# {declared.display_name}\n\n{described}\n")
     assert declared.description.startswith(described)
     for given in declared.inputs:
-        assert f"| `{given.id}` |" in page and f"| {given.tooltip} |" in page
+        assert f"| `{given.id}` |" in page and f"| {given.tooltip}" in page
     assert f"`{declared.outputs[0].display_name}`: " in page
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ComfyUI_DNO.nodes.host import keeping
 from ComfyUI_DNO.nodes.host.keeping import REASON, Keeping, KeptOnRequest
-from demo import job
+from demo import job, switch
 
 from ..properties import executor, restored
 from ..properties.executor import Host
@@ -185,21 +185,23 @@ def until_it_climbs(server) -> dict:
 @pytest.mark.parametrize("custom", [False, True])
 def test_the_page_asks_and_the_graph_goes_on(server, custom):
     if custom:
-        prompt = job.json.loads((job.WORKFLOWS / "custom_sampler.json").read_text("utf-8"))
-        prompt["12"]["inputs"]["iterations"], prompt["8"]["inputs"]["steps"] = 10000, 3
+        prompt = switch.prompt_of("10_any_sampler_flux")
+        prompt[job.find(prompt, "BasicScheduler")]["inputs"]["steps"] = 3
+        prompt[job.find(prompt, "DNOSamplerCustom")]["inputs"]["iterations"] = 10000
     else:
         prompt = shortened(iterations=10000)
     assert server._json("/dno/keep", {"client": "dno_demo"}) == {"asked": 0}
     prompt_id = server.submit(prompt)
     climb = until_it_climbs(server)
     assert climb["prompt"] == prompt_id and climb["running"]
-    assert climb["node"] == ("13" if custom else job.find(prompt, "DNOSampler"))
+    assert climb["node"] == job.find(prompt, "SamplerCustomAdvanced" if custom else "DNOSampler")
     assert server._json("/dno/keep?client=another") == []
     assert server._json("/dno/keep", {"climb": "of before"}) == {"asked": 0}
     assert server._json("/dno/keep", {"climb": climb["climb"]}) == {"asked": 1}
     entry = server.wait(prompt_id, timeout=60)
     assert job.failure(entry) is None
-    note = saved(server, entry, "23")["dno"]["nodes"][climb["node"]]
+    after = job.find(prompt, "SaveImage", "any_sampler" if custom else "after")
+    note = saved(server, entry, after)["dno"]["nodes"][climb["node"]]
     assert note["stopped"] == REASON
     assert running(server) == []
 

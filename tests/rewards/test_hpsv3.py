@@ -48,9 +48,10 @@ CHAT = (  # what Qwen2-VL's own template makes of one question about a picture
 @pytest.fixture(scope="module")
 def processor():
     """Qwen2-VL's: the 14 special words of Qwen2-VL, where Qwen2.5's tokenizer has more."""
-    names = json.loads(Path(shipped("qwen25_tokenizer"), "tokenizer_config.json").read_text())
+    folder = Path(shipped("text_encoders/qwen25_tokenizer"))
+    names = json.loads((folder / "tokenizer_config.json").read_text())
     special = [names["added_tokens_decoder"][str(i)]["content"] for i in range(151643, 151657)]
-    files = [str(Path(shipped("qwen25_tokenizer"), name)) for name in ("vocab.json", "merges.txt")]
+    files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
     tokenizer = Qwen2TokenizerFast(*files, unk_token=None, padding_side="right")
     tokenizer.add_special_tokens({"additional_special_tokens": special})
     seers = Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor()

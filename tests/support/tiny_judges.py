@@ -1,5 +1,6 @@
 """Reward models with large backbones, at small width: see tiny_models.py."""
 
+import inspect
 from pathlib import Path
 
 import comfy.utils
@@ -62,17 +63,17 @@ def hpsv3_head(width: int, inner=(1024, 16)) -> nn.Sequential:
 
 def shipped(name: str) -> str:
     """The folder of a tokenizer that ComfyUI ships."""
-    return str(Path(comfy.utils.__file__).parent / "text_encoders" / name)
+    return str(Path(inspect.getfile(comfy.utils)).parent / name)
 
 
 def t5_tokenizer() -> T5TokenizerFast:
     """The one that ComfyUI ships."""
-    return T5TokenizerFast.from_pretrained(shipped("t5_tokenizer"))
+    return T5TokenizerFast.from_pretrained(shipped("text_encoders/t5_tokenizer"))
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
     """Qwen2.5's, which ComfyUI ships: the words that HPSv3 uses are the same."""
-    return Qwen2Tokenizer.from_pretrained(shipped("qwen25_tokenizer"))
+    return Qwen2Tokenizer.from_pretrained(shipped("text_encoders/qwen25_tokenizer"))
 
 
 def older_names(state):
@@ -161,7 +162,7 @@ def tiny_lrm():
 
 def clip_tokenizer() -> CLIPTokenizer:
     """The one that ComfyUI ships."""
-    return CLIPTokenizer.from_pretrained(str(Path(comfy.utils.__file__).parent / "sd1_tokenizer"))
+    return CLIPTokenizer.from_pretrained(shipped("sd1_tokenizer"))
 
 
 def tiny_clip_flant5():

@@ -3,20 +3,15 @@
 from functools import cache
 from pathlib import Path
 
-import comfy.utils
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel
 
 from ComfyUI_DNO.rewards import models
 from ComfyUI_DNO.rewards.models.files import Stored
 
 from . import tiny_encoders, tiny_judges, tiny_preferences
 from .random_weights import randomise
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    """The one that ComfyUI ships."""
-    return CLIPTokenizer.from_pretrained(str(Path(comfy.utils.__file__).parent / "sd1_tokenizer"))
+from .tiny_judges import clip_tokenizer
 
 
 def clip_config(width=64, layers=2, **vision) -> CLIPConfig:

@@ -4,6 +4,7 @@ Skipped where there is no chromium or no playwright.
 """
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -135,7 +136,11 @@ def test_an_interrupt_leaves_nothing(web, server):
     web.page.evaluate(INTERRUPTED)
     web.page.wait_for_function("() => window.ended")
     assert web.page.evaluate("() => window.ended") == "execution_interrupted"
-    queue = server._json("/queue")
+    for _ in range(50):  # the page hears of the end just before the queue does
+        queue = server._json("/queue")
+        if not queue["queue_running"]:
+            break
+        time.sleep(0.1)
     assert queue["queue_running"] == queue["queue_pending"] == []
     web.open(quick(switched(STARTER), steps=2, effort="one pass"), "after")
     assert web.run() == "execution_success"

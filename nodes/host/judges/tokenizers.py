@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def tokenizer_of(network: nn.Module, path: Path):
     if name in _SHIPPED:
         kind, folder = _SHIPPED[name]
         return kind.from_pretrained(
-            str(Path(comfy.utils.__file__).parent / folder), local_files_only=True
+            str(Path(inspect.getfile(comfy.utils)).parent / folder), local_files_only=True
         )
     raise FileNotFoundError(
         f"{network.title} needs its tokenizer: load it as the folder with all files of its page."

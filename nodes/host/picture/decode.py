@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ....dno.autograd.generators import same_draws
 from ....dno.autograd.recompute import Recomputer
 from ....dno.autograd.scaled import scaled
 from .plan import Measured, Way, measured
-from .repeatable import recomputed, same_draws, single_frame
+from .repeatable import recomputed, single_frame
 
 
 class Decoder:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ....dno.autograd.blocks import by_block
+from ....dno.autograd.generators import TorchGenerators
 from ....dno.autograd.recompute import Recomputer
 
 _TAEHV = {"parallel": True, "show_progress_bar": False}
@@ -47,19 +48,6 @@ class _Forgetful(list):
         super().__setitem__(index, None if isinstance(value, Tensor) else value)
 
 
-@contextmanager
-def same_draws(device: torch.device) -> Iterator[None]:
-    """Within, torch draws the same numbers every time; after it, those that it would have drawn.
-
-    LTXV's decoder adds noise to the latent and to its activations.
-    """
-    with _forked(device):
-        torch.default_generator.manual_seed(0)
-        if device.type in ("cuda", "xpu"):
-            getattr(torch, device.type).manual_seed(0)
-        yield
-
-
 def recomputed(
     blocks: Iterable[nn.Module], device: torch.device, known: dict[nn.Module, Recomputer]
 ) -> AbstractContextManager:
@@ -68,30 +56,4 @@ def recomputed(
     known: what was learnt of them, to be handed in again.
     """
 
-    def remember() -> Callable[[], AbstractContextManager]:
-        states = _states(device)
-        return lambda: _restored(device, states)
-
-    return by_block(blocks, known, remember=remember)
-
-
-def _forked(device: torch.device) -> AbstractContextManager:
-    own = device.type in ("cuda", "xpu")
-    return torch.random.fork_rng(
-        [device] if own else [], device_type=device.type if own else "cuda"
-    )
-
-
-def _states(device: torch.device) -> list[Tensor]:
-    own = device.type in ("cuda", "xpu")
-    more = [getattr(torch, device.type).get_rng_state(device)] if own else []
-    return [torch.get_rng_state(), *more]
-
-
-@contextmanager
-def _restored(device: torch.device, states: list[Tensor]) -> Iterator[None]:
-    with _forked(device):
-        torch.set_rng_state(states[0])
-        for state in states[1:]:
-            getattr(torch, device.type).set_rng_state(state, device)
-        yield
+    return by_block(blocks, known, remember=lambda: TorchGenerators.now(device).during)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ....dno.autograd.generators import TorchGenerators
 from .holders import Holder, Running
 from .reachable import reachable
 
@@ -29,39 +30,28 @@ SAMPLES = 64  # of a tensor, for its fingerprint
 class Generators:
     """The states of the generators that code may draw from: torch's, numpy's and Python's."""
 
-    torch_cpu: Tensor
-    torch_device: Tensor | None
-    device: torch.device
+    torch: TorchGenerators
     numpy: tuple
     python: tuple
 
     @classmethod
     def now(cls, device: torch.device) -> Generators:
-        module = _device_generators(device)
-        own = module.get_rng_state(device) if module else None
-        return cls(torch.get_rng_state(), own, device, np.random.get_state(), random.getstate())
+        return cls(TorchGenerators.now(device), np.random.get_state(), random.getstate())
 
     def restore(self) -> None:
-        torch.set_rng_state(self.torch_cpu)
-        if self.torch_device is not None:
-            _device_generators(self.device).set_rng_state(self.torch_device, self.device)
+        self.torch.restore()
         np.random.set_state(self.numpy)
         random.setstate(self.python)
 
     @contextmanager
     def during(self) -> Iterator[None]:
         """Within, code draws from here; after, the present generators go on as if nothing was."""
-        present = Generators.now(self.device)
+        present = Generators.now(self.torch.device)
         self.restore()
         try:
             yield
         finally:
             present.restore()
-
-
-def _device_generators(device: torch.device):
-    module = None if device.type == "cpu" else getattr(torch, device.type, None)
-    return module if hasattr(module, "get_rng_state") else None
 
 
 class HostState:

@@ -1,0 +1,180 @@
+"""What the rows of presets.py say about this pack's own presets, beside the paper's and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+
+from presets_settings import BUDGET, LONG, LONG_PAPER, LONG_SEEDS, REWARDS, SEEDS, STEPS
+
+SHOWN = {  # in the figure: preset -> colour
+    LONG_SEEDS: "#777777",
+    LONG_PAPER: "#D55E00",
+    "thorough": "#009E73",
+    "fast": "#0072B2",
+}
+WIDTH, HEIGHT, LEFT, FOOT = 720, 420, 46, 44  # of the figure
+
+
+class Problems:
+    """The rows by preset, reward and prompt, in units of what a few seeds gain on a reward."""
+
+    def __init__(self, rows: list[dict]):
+        self.rows = {(r["method"], r["reward"], r["prompt"]): r for r in rows}
+        gains: dict[str, list[float]] = {}
+        for (method, reward, _), row in self.rows.items():
+            if method == SEEDS:
+                gains.setdefault(reward, []).append(row["reward_value"] - row["curve"][0][1])
+        self._units = {reward: mean(values) for reward, values in gains.items()}
+
+    def of(self, method: str) -> list[dict]:
+        return [row for (name, _, _), row in self.rows.items() if name == method]
+
+    def start(self, row: dict) -> float | None:
+        """The plain picture's reward on this problem."""
+        seeds = self.rows.get((SEEDS, row["reward"], row["prompt"]))
+        return None if seeds is None else seeds["curve"][0][1]
+
+    def gain(self, row: dict, reward: float | None = None) -> float | None:
+        """Of a row, or of another reward on its problem; None where no seeds were drawn."""
+        start, unit = self.start(row), self._units.get(row["reward"])
+        if start is None or not unit:
+            return None
+        return ((row["reward_value"] if reward is None else reward) - start) / unit
+
+    def seeds(self, row: dict, evaluations: float) -> float | None:
+        """The best reward of as many seeds as these evaluations draw on this problem."""
+        method = SEEDS if evaluations <= BUDGET else LONG_SEEDS
+        drawn = self.rows.get((method, row["reward"], row["prompt"]))
+        return None if drawn is None else reached(drawn, evaluations)
+
+    def pairs(self, first: str, second: str) -> list[tuple[dict, dict]]:
+        """The two presets' rows on the problems that both were run on."""
+        found = ((row, self.rows.get((second, row["reward"], row["prompt"])))
+                 for row in self.of(first))  # fmt: skip
+        return [(row, other) for row, other in found if other is not None]
+
+
+def reached(row: dict, evaluations: float) -> float:
+    """The best reward of a run within so many evaluations."""
+    within = [value for spent, value in row["curve"] if spent <= evaluations]
+    return max(within, default=row["curve"][0][1])
+
+
+def with_error(values: Sequence[float]) -> str:
+    """Mean and standard error."""
+    if not values:
+        return "-"
+    error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{mean(values):.2f} ± {error:.2f}"
+
+
+def by_reward(problems: Problems) -> str:
+    """Each reward's mean where it starts, by more and more seeds, and by the climbs."""
+    columns: dict[str, Callable[[dict], float | None]] = {
+        "plain": problems.start,
+        **{
+            f"best of {count}": lambda row, count=count: problems.seeds(row, count * STEPS)
+            for count in (BUDGET // STEPS, 60, LONG // STEPS)
+        },
+    }
+    climbs = ("one pass", "fast", "thorough", LONG_PAPER)
+    lines = [
+        f"| reward | {' | '.join([*columns, *climbs])} |",
+        "|---" * (1 + len(columns) + len(climbs)) + "|",
+    ]
+    for reward in REWARDS:
+        rows = [row for row in problems.of(LONG_PAPER) if row["reward"] == reward]
+        cells = [_mean([read(row) for row in rows]) for read in columns.values()]
+        for method in climbs:
+            values = [row["reward_value"] for row in problems.of(method) if row["reward"] == reward]
+            cells.append(_mean(values))
+        lines.append(f"| {reward} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.3f}" if known else "-"
+
+
+def claims(problems: Problems) -> str:
+    """How this pack's presets compare with others, problem by problem."""
+    lines = [
+        "| preset | beside | reaches its reward | gain, difference | recognised, difference | "
+        "evaluations | processor s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for first, second in (
+        ("fast", LONG_PAPER), ("thorough", LONG_PAPER), ("thorough", "fast"), ("one pass", "fast"),
+    ):  # fmt: skip
+        pairs = problems.pairs(first, second)
+        if pairs:
+            lines.append(_compared(first, second, pairs, problems))
+    return "\n".join(lines)
+
+
+def _compared(first: str, second: str, pairs: list[tuple[dict, dict]], problems: Problems) -> str:
+    won = sum(mine["reward_value"] >= other["reward_value"] for mine, other in pairs)
+    both = [(problems.gain(mine), problems.gain(other)) for mine, other in pairs]
+    gains = [one - two for one, two in both if one is not None and two is not None]
+    judged = [mine["recognised"] - other["recognised"] for mine, other in pairs]
+
+    def share(key: str) -> str:
+        part = sum(mine[key] for mine, _ in pairs) / sum(other[key] for _, other in pairs)
+        return f"1 / {1 / part:.1f}" if part < 1 else f"{part:.1f} times"
+
+    return (
+        f"| {first} | {second} | {won} of {len(pairs)} | {with_error(gains)} | "
+        f"{with_error(judged)} | {share('evaluations')} | {share('seconds')} |"
+    )
+
+
+def figure(problems: Problems, path: Path) -> None:
+    """Mean gain against evaluations, the latter on a logarithmic axis."""
+    from ComfyUI_DNO.nodes.drawing.canvas import GRID, INK, MUTED, Canvas, Scale
+
+    curves = {method: _mean_curve(problems, method) for method in SHOWN}
+    curves = {method: curve for method, curve in curves.items() if curve}
+    if not curves:
+        return
+    canvas = Canvas(WIDTH, HEIGHT)
+    high = max(gain for curve in curves.values() for _, gain in curve)
+    gains = Scale(0.0, 1.05 * high)
+    span = math.log(LONG / STEPS)
+
+    def point(spent: float, gain: float) -> tuple[float, float]:
+        x = LEFT + math.log(spent / STEPS) / span * (WIDTH - LEFT - 16)
+        return x, HEIGHT - FOOT - gains.at(gain) * (HEIGHT - FOOT - 16)
+
+    for tick, words in gains.ticks(6):
+        canvas.line([point(STEPS, tick), point(LONG, tick)], GRID, 1)
+        canvas.text(LEFT - 6, point(STEPS, tick)[1], words, 13, anchor="rm")
+    for spent in (10, 20, 60, 100, 200, 400, 800, LONG):
+        x = min(point(spent, 0)[0], WIDTH - 20)
+        canvas.text(x, HEIGHT - FOOT + 12, str(spent), 13, MUTED, "mm")
+    canvas.text(WIDTH - 8, HEIGHT - 12, "evaluations of the network", 13, MUTED, "rm")
+    for place, (method, curve) in enumerate(curves.items()):
+        canvas.line([point(*each) for each in curve], SHOWN[method], 2.5)
+        y = 24 + 20 * place
+        canvas.line([(LEFT + 12, y), (LEFT + 40, y)], SHOWN[method], 2.5)
+        canvas.text(LEFT + 48, y, method.replace(", whole", ""), 14, INK)
+    canvas.finish().save(path)
+
+
+def _mean_curve(problems: Problems, method: str) -> list[tuple[float, float]]:
+    """(evaluations, mean gain), as far as the preset's runs go."""
+    rows = problems.of(method)
+    if not rows:
+        return []
+    end = median(row["evaluations"] for row in rows)
+    spent, curve = float(STEPS), []
+    while spent <= end + 1:
+        gains = [problems.gain(row, reached(row, spent)) for row in rows]
+        known = [gain for gain in gains if gain is not None]
+        if known:
+            curve.append((spent, mean(known)))
+        spent = max(spent + STEPS, spent * 1.05)
+    return curve
