@@ -15,7 +15,7 @@ SHOWN = {  # in the figure: preset -> colour
     "thorough": "#009E73",
     "fast": "#0072B2",
 }
-WIDTH, HEIGHT, LEFT, FOOT = 720, 420, 46, 44  # of the figure
+WIDTH, HEIGHT, LEFT, FOOT = 480, 360, 46, 44  # of one panel of the figure
 
 
 class Problems:
@@ -133,35 +133,57 @@ def _compared(first: str, second: str, pairs: list[tuple[dict, dict]], problems:
 
 
 def figure(problems: Problems, path: Path) -> None:
-    """Mean gain against evaluations, the latter on a logarithmic axis."""
-    from ComfyUI_DNO.nodes.drawing.canvas import GRID, INK, MUTED, Canvas, Scale
+    """Mean gain against evaluations and against processor seconds, both on logarithmic axes."""
+    from ComfyUI_DNO.nodes.drawing.canvas import INK, MUTED, Canvas, Scale
 
     curves = {method: _mean_curve(problems, method) for method in SHOWN}
     curves = {method: curve for method, curve in curves.items() if curve}
     if not curves:
         return
-    canvas = Canvas(WIDTH, HEIGHT)
-    high = max(gain for curve in curves.values() for _, gain in curve)
-    gains = Scale(0.0, 1.05 * high)
-    span = math.log(LONG / STEPS)
-
-    def point(spent: float, gain: float) -> tuple[float, float]:
-        x = LEFT + math.log(spent / STEPS) / span * (WIDTH - LEFT - 16)
-        return x, HEIGHT - FOOT - gains.at(gain) * (HEIGHT - FOOT - 16)
-
-    for tick, words in gains.ticks(6):
-        canvas.line([point(STEPS, tick), point(LONG, tick)], GRID, 1)
-        canvas.text(LEFT - 6, point(STEPS, tick)[1], words, 13, anchor="rm")
-    for spent in (10, 20, 60, 100, 200, 400, 800, LONG):
-        x = min(point(spent, 0)[0], WIDTH - 20)
-        canvas.text(x, HEIGHT - FOOT + 12, str(spent), 13, MUTED, "mm")
-    canvas.text(WIDTH - 8, HEIGHT - 12, "evaluations of the network", 13, MUTED, "rm")
-    for place, (method, curve) in enumerate(curves.items()):
-        canvas.line([point(*each) for each in curve], SHOWN[method], 2.5)
+    canvas = Canvas(2 * WIDTH, HEIGHT)
+    gains = Scale(0.0, 1.05 * max(gain for curve in curves.values() for _, gain in curve))
+    by_time = {
+        method: [(spent * _pace(problems, method), gain) for spent, gain in curve]
+        for method, curve in curves.items()
+    }
+    _panel(canvas, curves, gains, 0, (10, 20, 60, 100, 200, 400, 800, LONG))
+    _panel(canvas, by_time, gains, WIDTH, (1, 2, 5, 10, 20, 50, 100))
+    for left, words in ((0, "evaluations of the network"), (WIDTH, "processor seconds")):
+        canvas.text(left + WIDTH - 8, HEIGHT - 12, words, 13, MUTED, "rm")
+    for place, method in enumerate(curves):
         y = 24 + 20 * place
         canvas.line([(LEFT + 12, y), (LEFT + 40, y)], SHOWN[method], 2.5)
         canvas.text(LEFT + 48, y, method.replace(", whole", ""), 14, INK)
     canvas.finish().save(path)
+
+
+def _panel(canvas, curves: dict, gains, left: int, ticks: Sequence[int]) -> None:
+    """Curves over a logarithmic axis with these numbers."""
+    from ComfyUI_DNO.nodes.drawing.canvas import GRID, INK, MUTED
+
+    low = min(curve[0][0] for curve in curves.values())
+    span = math.log(max(curve[-1][0] for curve in curves.values()) / low)
+
+    def point(spent: float, gain: float) -> tuple[float, float]:
+        x = left + LEFT + math.log(spent / low) / span * (WIDTH - LEFT - 16)
+        return x, HEIGHT - FOOT - gains.at(gain) * (HEIGHT - FOOT - 16)
+
+    for tick, words in gains.ticks(6):
+        y = point(low, tick)[1]
+        canvas.line([(left + LEFT, y), (left + WIDTH - 16, y)], GRID, 1)
+        canvas.text(left + LEFT - 6, y, words, 13, INK, "rm")
+    for spent in ticks:
+        x = point(spent, 0)[0]
+        if left + LEFT <= x <= left + WIDTH - 8:
+            canvas.text(min(x, left + WIDTH - 20), HEIGHT - FOOT + 12, str(spent), 13, MUTED, "mm")
+    for method, curve in curves.items():
+        canvas.line([point(*each) for each in curve], SHOWN[method], 2.5)
+
+
+def _pace(problems: Problems, method: str) -> float:
+    """Processor seconds of one evaluation, with all that goes with it."""
+    rows = problems.of(SEEDS if method == LONG_SEEDS else method)
+    return sum(row["seconds"] for row in rows) / sum(row["evaluations"] for row in rows)
 
 
 def _mean_curve(problems: Problems, method: str) -> list[tuple[float, float]]:

@@ -56,6 +56,17 @@ def test_help_tables_fit_the_panel():
                 assert len(re.split(r"(?<!\\)\|", line.strip("| \n"))) <= 2, f"{page.name}: {line}"
 
 
+def test_each_help_page_has_a_picture_that_fits_the_panel():
+    """Written by tools/help_pictures.py, below the first paragraph."""
+    from PIL import Image
+
+    for page in sorted((ROOT / "web" / "docs").glob("*.md")):
+        shown = re.findall(r"^!\[(.+)\]\((.+)\)$", page.read_text(encoding="utf-8"), re.M)
+        assert [name for _, name in shown] == [f"{page.stem}.jpg"], page.name
+        with Image.open(page.with_suffix(".jpg")) as picture:
+            assert 140 <= picture.width <= 420, page.name
+
+
 def test_what_is_scanned_is_what_is_shipped():
     tops = {path.relative_to(ROOT).parts[0] for path in SHIPPED}
     assert tops == {"__init__.py", "dno", "nodes", "regularizers", "rewards"}

@@ -3,8 +3,8 @@
     python run.py exec -- python tools/help_pictures.py [--only WORDS]
 
 A reward that the demo's model can climb shows one picture before and after it, the same seed for
-all; any other node shows itself as the web UI draws it. Each page gets the line with its picture.
-Needs chromium and playwright.
+all; any other node, a modifier of rewards too, shows itself as the web UI draws it. Each page gets
+the line with its picture. Needs chromium and playwright.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ DOCS = ROOT / "web" / "docs"
 SIDE, GAP = 144, 8  # pixels of a picture, and between two: the help panel is 300 wide
 PROMPT, SEED = "a penguin", 107
 ASKED = {  # what differs from a reward's defaults, so that it shows
-    "DNOCLIPTextSimilarityReward": {"prompt": "a penguin on a blue background"},
-    "DNOColourReward": {},
-    "DNOSymmetryReward": {},
+    "DNOCLIPTextSimilarityReward": {"prompt": "an icon on a blue background"},
 }
 FED = {  # socket -> the node that feeds it, with its inputs
     "DNO_REWARD_MODEL": ("DNOLoadRewardModel", {"name": switch.CLIP, "precision": "automatic"}),
-    "IMAGE": ("LoadImage", {"image": server.REFERENCE.name}),
-    "DNO_REWARD": ("DNODarknessReward", {"weight": 1.0}),
+    "IMAGE": ("LoadImage", {"image": server.EXAMPLE}),
 }
-OWN_NETWORK = ("Aesthetic", "HPSv2", "HPSv3", "ImageRewardReward", "LRM", "MPS", "PickScore", "VQA")
+NOT_HERE = (  # a network of their own, or pictures of other seeds
+    *("Aesthetic", "HPSv2", "HPSv3", "ImageRewardReward", "LRM", "MPS", "PickScore", "VQA"),
+    "Normalise",
+)
 DRAWN = """type => {
     const graph = window.app.graph
     graph.clear()
@@ -76,9 +76,17 @@ def climbed(client: job.Client, kind: str, inputs: dict) -> list[Image.Image]:
     ]
 
 
+def drawing(kind: str, described: dict, client: job.Client, web: browser.Web) -> tuple:
+    """A node's picture, and what it shows in words."""
+    given = inputs_of(kind, described)
+    if given is None:
+        return drawn(web, kind), "The node"
+    return pair(climbed(client, kind, given)), f"{PROMPT}, before and after".capitalize()
+
+
 def inputs_of(kind: str, described: dict) -> dict | None:
     """What a reward's node is given; None where something is missing here."""
-    if not kind.endswith("Reward") or any(name in kind for name in OWN_NETWORK):
+    if not kind.endswith("Reward") or any(name in kind for name in NOT_HERE):
         return None
     found = {}
     for name, (type_, *options) in described["input"].get("required", {}).items():
@@ -125,22 +133,20 @@ def write(kind: str, picture: Image.Image, says: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="nodes whose name has this")
+    parser.add_argument("--missing", action="store_true", help="pages without a picture alone")
     arguments = parser.parse_args()
     if reason := browser.missing():
         sys.exit(f"There is {reason}.")
     home = run.Home.of(ROOT / ".comfyui")
     run.demo_checkpoint(home)
     kinds = [path.stem for path in sorted(DOCS.glob("*.md")) if arguments.only in path.stem]
+    if arguments.missing:
+        kinds = [kind for kind in kinds if not (DOCS / f"{kind}.jpg").exists()]
     with run.server(home, home.root / "pictures") as client:
         described = client._json("/object_info")
         with browser.opened(client.address) as web:
             for kind in kinds:
-                given = inputs_of(kind, described[kind])
-                if given is None:
-                    write(kind, drawn(web, kind), "The node")
-                else:
-                    says = f"{PROMPT}, before and after".capitalize()
-                    write(kind, pair(climbed(client, kind, given)), says)
+                write(kind, *drawing(kind, described[kind], client, web))
 
 
 if __name__ == "__main__":

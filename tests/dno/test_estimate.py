@@ -189,7 +189,6 @@ def test_the_kept_region_is_the_same_in_every_perturbed_sampling(parts):
 
 def assert_rises(parts, latent=None, gradient=None, iterations=4, **inputs):
     reward = {"blind": Weighted(1.0, BlindTilt())}
-    history = run(
-        parts, latent, reward, iterations, gradient=gradient, learning_rate=0.1, **inputs
-    )[1]
+    free = {"gradient": gradient, "learning_rate": 0.1, "regularizer": {}}
+    history = run(parts, latent, reward, iterations, **free, **inputs)[1]
     assert (history.best.reward > history.records[0].reward + 1e-3).all()
