@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
 from ComfyUI_DNO.nodes.host.picture import decode as module
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
+from ComfyUI_DNO.nodes.host.picture.repeatable import recomputed
 
 from ..support import tiny, vaes
 
@@ -63,3 +67,36 @@ def test_saturated_pixels_may_come_back_but_not_go_further():
     assert image.tolist() == [0.0, 0.0, 1.0, 1.0, 0.5, 0.5]
     (gradient,) = torch.autograd.grad(image, values, wanted)
     assert gradient.tolist() == [1.0, 0.0, 0.0, -1.0, 1.0, -1.0]
+
+
+class Noting(nn.Module):
+    """A block that goes by a note which the network takes away at the end, as LTXV's does."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = {}
+
+    def forward(self, x):
+        return x.square() * (2 if threading.get_ident() in self.notes else 3)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_block_finds_its_notes_again_in_whichever_thread(elsewhere):
+    block, x, found = Noting(), torch.ones(3, requires_grad=True), []
+    with recomputed([block], torch.device("cpu"), {}):
+        block.notes[threading.get_ident()] = True
+        y = block(x)
+        block.notes.clear()
+        block.notes["after"] = 1
+
+        def pull():
+            found.append(torch.autograd.grad(y.sum(), x)[0])
+
+        thread = threading.Thread(target=pull)
+        if elsewhere:
+            thread.start()
+            thread.join()
+        else:
+            pull()
+    assert torch.equal(found[0], torch.full((3,), 4.0))
+    assert block.notes == {"after": 1}

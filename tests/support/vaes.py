@@ -185,7 +185,8 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 3) -> comfy
     vae.upscale_ratio = kind.scale if vae.latent_dim == 2 else (lambda a: a, kind.scale, kind.scale)
     vae.memory_used_decode = lambda shape, dtype: 1
     if not kind.raw:
-        vae.process_output = lambda image: torch.clamp((image + 1.0) / 2.0, min=0.0, max=1.0)
+        # in place, as newer hosts do not look at what it returns
+        vae.process_output = lambda image: image.add_(1.0).div_(2.0).clamp_(0.0, 1.0)
     else:
         vae.process_output = lambda image: image
     return vae

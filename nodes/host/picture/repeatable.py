@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -55,5 +57,53 @@ def recomputed(
 
     known: what was learnt of them, to be handed in again.
     """
+    blocks = list(blocks)
+    notes = _notes(blocks)
 
-    return by_block(blocks, known, remember=lambda: TorchGenerators.now(device).during)
+    def remember() -> Callable[[], AbstractContextManager]:
+        generators, then = TorchGenerators.now(device), _Noted.now(notes)
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            present = _Noted.now(notes)
+            then.restore()
+            try:
+                with generators.during():
+                    yield
+            finally:
+                present.restore()
+
+        return again
+
+    return by_block(blocks, known, remember=remember)
+
+
+def _notes(blocks: Iterable[nn.Module]) -> list[dict]:
+    """What modules note for themselves from call to call: LTXV's frames, by the thread's number."""
+    modules = {module for block in blocks for module in block.modules()}
+    return [
+        note
+        for module in modules
+        for name, note in vars(module).items()
+        if type(note) is dict and not name.startswith("_")
+    ]
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What stood in notes, and in which thread: backward may run in another one."""
+
+    notes: list[dict]
+    contents: list[dict]
+    thread: int
+
+    @classmethod
+    def now(cls, notes: list[dict]) -> _Noted:
+        return cls(notes, [dict(note) for note in notes], threading.get_ident())
+
+    def restore(self) -> None:
+        present = threading.get_ident()
+        for note, content in zip(self.notes, self.contents, strict=True):
+            note.clear()
+            for key, value in content.items():
+                note[present if key == self.thread else key] = value
