@@ -90,8 +90,9 @@ def inputs_of(kind: str, described: dict) -> dict | None:
         return None
     found = {}
     for name, (type_, *options) in described["input"].get("required", {}).items():
-        if type_ in FED:
-            found[name] = FED[type_]
+        feeding = [FED[each] for each in str(type_).split(",") if each in FED]
+        if feeding:
+            found[name] = feeding[0]
         elif options and "default" in options[0]:
             found[name] = options[0]["default"]
         else:
