@@ -25,10 +25,7 @@ from tools import browser, server  # noqa: E402
 
 DOCS = ROOT / "web" / "docs"
 SIDE, GAP = 144, 8  # pixels of a picture, and between two: the help panel is 300 wide
-PROMPT, SEED = "a penguin", 107
-ASKED = {  # what differs from a reward's defaults, so that it shows
-    "DNOCLIPTextSimilarityReward": {"prompt": "an icon on a blue background"},
-}
+SHOWN_BY = {"DNOCLIPTextSimilarityReward": "03_closer_to_the_prompt"}  # a template's picture
 FED = {  # socket -> the node that feeds it, with its inputs
     "DNO_REWARD_MODEL": ("DNOLoadRewardModel", {"name": switch.CLIP, "precision": "automatic"}),
     "IMAGE": ("LoadImage", {"image": server.EXAMPLE}),
@@ -52,28 +49,27 @@ DRAWN = """type => {
 """A node by itself on the canvas, at (320, 220); its size with its title."""
 
 
-def climbed(client: job.Client, kind: str, inputs: dict) -> list[Image.Image]:
-    """The demo's picture before and after a fast climb of this reward."""
-    prompt = switch.recorded()
+def climbed(client: job.Client, kind: str, inputs: dict) -> tuple[list[Image.Image], str]:
+    """The demo's picture before and after a fast climb of this reward, and its prompt."""
+    prompt = switch.recorded(SHOWN_BY.get(kind, switch.STARTER))
     sampler = prompt[job.find(prompt, "DNOSampler")]["inputs"]
-    plain = prompt[job.find(prompt, "KSampler")]["inputs"]
-    for drawing in (sampler, plain):
-        drawing["seed"] = SEED
-    sampler |= {"iterations": -1, "effort": "fast", "reward": ["200", 0]}
-    reward = {"class_type": kind, "inputs": dict(inputs)}
-    for index, (name, value) in enumerate(inputs.items()):
-        if isinstance(value, tuple):
-            feeding, given = value
-            prompt[str(300 + index)] = {"class_type": feeding, "inputs": given}
-            reward["inputs"][name] = [str(300 + index), 0]
-    prompt["200"] = reward
+    sampler |= {"iterations": -1, "effort": "fast"}
+    if kind not in SHOWN_BY:
+        reward = {"class_type": kind, "inputs": dict(inputs)}
+        for index, (name, value) in enumerate(inputs.items()):
+            if isinstance(value, tuple):
+                feeding, given = value
+                prompt[str(300 + index)] = {"class_type": feeding, "inputs": given}
+                reward["inputs"][name] = [str(300 + index), 0]
+        prompt["200"], sampler["reward"] = reward, ["200", 0]
     entry = client.wait(client.submit(prompt))
     if sentence := job.failure(entry):
         raise job.Failure(sentence)
-    return [
+    pictures = [
         Image.open(io.BytesIO(job.picture(client, prompt, entry, name))).convert("RGB")
         for name in ("before", "after")
     ]
+    return pictures, job.report(prompt, entry)["prompt"]
 
 
 def drawing(kind: str, described: dict, client: job.Client, web: browser.Web) -> tuple:
@@ -81,7 +77,8 @@ def drawing(kind: str, described: dict, client: job.Client, web: browser.Web) ->
     given = inputs_of(kind, described)
     if given is None:
         return drawn(web, kind), "The node"
-    return pair(climbed(client, kind, given)), f"{PROMPT}, before and after".capitalize()
+    pictures, prompt = climbed(client, kind, given)
+    return pair(pictures), f"{prompt}, before and after".capitalize()
 
 
 def inputs_of(kind: str, described: dict) -> dict | None:
@@ -97,7 +94,7 @@ def inputs_of(kind: str, described: dict) -> dict | None:
             found[name] = options[0]["default"]
         else:
             return None
-    return found | ASKED.get(kind, {})
+    return found
 
 
 def pair(pictures: list[Image.Image]) -> Image.Image:
