@@ -30,17 +30,21 @@ from demo_runs import CFG, HOME, ROOT, SCHEDULER, SIZE, Demo
 from presets_problems import rewards_of
 from presets_settings import (
     BUDGET,
+    FAST,
+    LINEAR,
     LONG,
     LONG_PAPER,
     LONG_SEEDS,
     METHODS,
     PAPER,
+    POLISHED,
     REWARDS,
     ROWS,
     SEEDS,
     SETS,
     STEPS,
     STOCHASTIC,
+    VARIANTS,
 )  # fmt: skip
 from presets_table import picture_file, read_rows, report
 
@@ -119,14 +123,20 @@ def run(demo: Demo, name: str, terms: dict, prompt: str, seed: int) -> Run:
     from ComfyUI_DNO.nodes.options import Options
     from ComfyUI_DNO.nodes.plan import of_preset, planned
     from ComfyUI_DNO.nodes.sampler import INDICATORS, align
+    from ComfyUI_DNO.regularizers import Probability
 
     title = {LONG_PAPER: PAPER, LONG_SEEDS: SEEDS}.get(name, name)
+    title = FAST if title in VARIANTS else title
     budget = {LONG_PAPER: LONG, LONG_SEEDS: LONG, "thorough": math.inf}.get(name, BUDGET)
     counter = Counter()
     rule = Spent(counter, budget)
     options = replace(Options(), plan=of_preset(PRESETS[title], ""))
     settings, penalties = planned(options, "fast", -1, 0.01, None, None, None)
     settings = replace(settings, stopping=(rule,))
+    if name == POLISHED:
+        settings = replace(settings, method=replace(settings.method, polish=Probability()))
+    if name == LINEAR:
+        settings = replace(settings, directions="linear")
     if title == SEEDS:
         settings = replace(settings, method=BestOf(budget // STEPS))
     stochastic = title in STOCHASTIC or title == SEEDS

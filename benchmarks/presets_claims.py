@@ -14,18 +14,19 @@ SHOWN = {  # in the figure: preset -> colour
     LONG_PAPER: "#D55E00",
     "thorough": "#009E73",
     "fast": "#0072B2",
+    "one pass": "#CC79A7",
 }
 WIDTH, HEIGHT, LEFT, FOOT = 480, 360, 46, 44  # of one panel of the figure
 
 
 class Problems:
-    """The rows by preset, reward and prompt, in units of what a few seeds gain on a reward."""
+    """The rows by preset, reward and prompt, in units of what many seeds gain on a reward."""
 
     def __init__(self, rows: list[dict]):
         self.rows = {(r["method"], r["reward"], r["prompt"]): r for r in rows}
         gains: dict[str, list[float]] = {}
         for (method, reward, _), row in self.rows.items():
-            if method == SEEDS:
+            if method == LONG_SEEDS:
                 gains.setdefault(reward, []).append(row["reward_value"] - row["curve"][0][1])
         self._units = {reward: mean(values) for reward, values in gains.items()}
 
@@ -142,12 +143,8 @@ def figure(problems: Problems, path: Path) -> None:
         return
     canvas = Canvas(2 * WIDTH, HEIGHT)
     gains = Scale(0.0, 1.05 * max(gain for curve in curves.values() for _, gain in curve))
-    by_time = {
-        method: [(spent * _pace(problems, method), gain) for spent, gain in curve]
-        for method, curve in curves.items()
-    }
     _panel(canvas, curves, gains, 0, (10, 20, 60, 100, 200, 400, 800, LONG))
-    _panel(canvas, by_time, gains, WIDTH, (1, 2, 5, 10, 20, 50, 100))
+    _panel(canvas, _by_time(problems, curves), gains, WIDTH, (1, 2, 5, 10, 20, 50, 100))
     for left, words in ((0, "evaluations of the network"), (WIDTH, "processor seconds")):
         canvas.text(left + WIDTH - 8, HEIGHT - 12, words, 13, MUTED, "rm")
     for place, method in enumerate(curves):
@@ -177,13 +174,21 @@ def _panel(canvas, curves: dict, gains, left: int, ticks: Sequence[int]) -> None
         if left + LEFT <= x <= left + WIDTH - 8:
             canvas.text(min(x, left + WIDTH - 20), HEIGHT - FOOT + 12, str(spent), 13, MUTED, "mm")
     for method, curve in curves.items():
-        canvas.line([point(*each) for each in curve], SHOWN[method], 2.5)
+        if len(curve) > 1:
+            canvas.line([point(*each) for each in curve], SHOWN[method], 2.5)
+        canvas.dot(point(*curve[-1]), 4, SHOWN[method])
 
 
-def _pace(problems: Problems, method: str) -> float:
-    """Processor seconds of one evaluation, with all that goes with it."""
-    rows = problems.of(SEEDS if method == LONG_SEEDS else method)
-    return sum(row["seconds"] for row in rows) / sum(row["evaluations"] for row in rows)
+def _by_time(problems: Problems, curves: dict) -> dict:
+    """The same over processor seconds: seeds take alike; of the others the end alone is known."""
+    found = {}
+    for method, curve in curves.items():
+        rows = problems.of(method)
+        seconds = mean(row["seconds"] for row in rows)
+        pace = seconds / mean(row["evaluations"] for row in rows)
+        seeds = [(spent * pace, gain) for spent, gain in curve]
+        found[method] = seeds if method == LONG_SEEDS else [(seconds, curve[-1][1])]
+    return found
 
 
 def _mean_curve(problems: Problems, method: str) -> list[tuple[float, float]]:

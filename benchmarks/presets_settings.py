@@ -14,9 +14,11 @@ SETS = {
 REWARDS = ("darkness", "text", "palette", "style", "combination", "halves")
 SEEDS, PAPER = "best of N", "DNO paper"
 LONG_SEEDS, LONG_PAPER = f"{SEEDS}, whole", f"{PAPER}, whole"
-STOCHASTIC = ("one pass", "fast", "fast, five samplings", "thorough", PAPER, "NTRK-like one pass")
+FAST = "fast"
+POLISHED, LINEAR = VARIANTS = (f"{FAST}, polished", f"{FAST}, linear directions")
+STOCHASTIC = ("one pass", FAST, "fast, five samplings", "thorough", PAPER, "NTRK-like one pass")
 METHODS = (
-    *("fast", SEEDS, "one pass", PAPER, "fast, five samplings", "TRS", "SONIC", "SDO", "WGNC"),
-    *("ReNO", "DOODL", "ORIGEN", "D-Flow", "NTRK-like one pass", "thorough"),
+    *(FAST, SEEDS, "one pass", PAPER, "fast, five samplings", *VARIANTS, "TRS", "SONIC", "SDO"),
+    *("WGNC", "ReNO", "DOODL", "ORIGEN", "D-Flow", "NTRK-like one pass", "thorough"),
     *(LONG_PAPER, LONG_SEEDS),
 )

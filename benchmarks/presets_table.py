@@ -9,7 +9,7 @@ from statistics import mean, median
 import numpy as np
 from demo_runs import HOME, sheet
 from presets_claims import Problems, by_reward, claims, figure, with_error
-from presets_settings import BUDGET, HERE, LONG_SEEDS, METHODS, REWARDS, ROWS, SEEDS, STEPS
+from presets_settings import HERE, LONG, LONG_SEEDS, METHODS, REWARDS, ROWS, SEEDS, STEPS
 
 
 def read_rows() -> list[dict]:
@@ -40,7 +40,7 @@ def report(chosen: str) -> str:
     note = (
         f"Set {chosen!r}: {len(prompts)} prompts, {len(rewards)} rewards, {len(rows)} runs of the "
         "demo checkpoint. Gain: over the plain picture's reward, in units of the gain of the best "
-        f"of {BUDGET // STEPS} seeds on that reward, mean ± standard error; the best of N has the "
+        f"of {LONG // STEPS} seeds on that reward, mean ± standard error; the best of N has the "
         "same evaluations; P(z) and spectral deviation are medians, the rest means."
     )
     parts = ["\n".join(table), note, by_reward(problems), claims(problems)]

@@ -60,6 +60,7 @@ def test_the_file_size_climbs(demo_model, reward, prompt, seed, gain):
             1.0,
             ITERATIONS,
             0.03,
+            {},  # no regularizer
         ).args
         picture = vae.decode(latent["samples"]).movedim(-1, 1)
     assert sum(rows) / 2 <= BUDGET

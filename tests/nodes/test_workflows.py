@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import comfyui_version
 import pytest
 from PIL import Image
 
@@ -76,6 +77,9 @@ def test_the_promised_workflows_exist():
     assert sorted(NAMES)[0] == STARTER
 
 
+@pytest.mark.skipif(
+    comfyui_version.__version__ != "0.3.75", reason="core nodes have other inputs on this ComfyUI"
+)
 def test_files_are_what_their_descriptions_say(info):
     """`python run.py exec -- python -m tools.templates` writes them anew."""
     for path, made in templates.everything(info).items():
