@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-ITS_OWN = (  # errors that the web UI 1.32 reports by itself, whatever is installed
+ITS_OWN = (  # errors that the web UI reports by itself, whatever is installed
+    "ComfyApp graph accessed before initialization",  # 1.49, at its start
     "reading 'id')\n    at onChange",  # at its start, of a setting that it has yet to declare
     "setting 'value')\n    at Proxy.onChange",  # of its search box when it closes
     "Missing Link ID when unpacking",  # of each widget of a blueprint that nothing is wired to
@@ -21,6 +22,7 @@ SETTINGS = {  # so that it opens on an empty canvas, with nothing in front
     "Comfy.Workflow.Persist": False,
     VUE: False,
 }
+READY = "() => window.app?.extensionManager?.setting && app.canvas?.graph"
 RAN = """() => new Promise(done => {
     const api = window.comfyAPI.api.api
     const ends = ['execution_success', 'execution_error', 'execution_interrupted']
@@ -114,7 +116,9 @@ def opened(address: str, size: tuple[int, int] = (1440, 900)) -> Iterator[Web]:
             page.on("pageerror", lambda error: web.said.append(str(error)))
             page.on("console", lambda line: _note(web, line))
             page.goto(address)
-            page.wait_for_function("() => window.app?.extensionManager?.setting && app.graph")
+            page.wait_for_function(
+                "() => window.app?.extensionManager?.setting && app.canvas?.graph"
+            )
             page.wait_for_timeout(1500)
             yield web
         finally:

@@ -5,6 +5,7 @@ Skipped where there is no chromium or no playwright.
 
 import json
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ UNPACKED = """() => {
     return [inner.map(node => node.type), [...graph.links.values()].length]
 }"""
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
+FRONTEND = metadata.version("comfyui-frontend-package")
+own_search = pytest.mark.skipif(
+    not FRONTEND.startswith("1.32."), reason="the search box is driven as frontend 1.32 has it"
+)
 pytestmark = pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "there")
 
 
@@ -93,9 +98,9 @@ def test_every_template_opens_whole(web, vue):
     for path in TEMPLATES:
         workflow = read(path)
         web.open(workflow, path.stem)
-        found = {node["id"]: node for node in web.nodes()}
-        assert {n["id"]: n["type"] for n in found.values()} == {
-            node["id"]: node["type"] for node in workflow["nodes"]
+        found = {str(node["id"]): node for node in web.nodes()}
+        assert {id: node["type"] for id, node in found.items()} == {
+            str(node["id"]): node["type"] for node in workflow["nodes"]
         }
         assert all(node["known"] for node in found.values()), path.stem
         links = web.page.evaluate("() => [...app.graph.links.values()].length")
@@ -105,7 +110,7 @@ def test_every_template_opens_whole(web, vue):
             assert web.page.locator("[data-node-id]").count() == len(found), path.stem
         else:
             for node in workflow["nodes"]:  # as large as its file says: the layout stays
-                size = found[node["id"]]["size"]
+                size = found[str(node["id"])]["size"]
                 assert size[1] <= node["size"][1] + 1, (path.stem, node["type"], size)
     web.set(browser.VUE, False)
     assert web.said == []
@@ -146,6 +151,7 @@ def test_an_interrupt_leaves_nothing(web, server):
     assert web.run() == "execution_success"
 
 
+@own_search
 @pytest.mark.parametrize(
     "words, name",
     [
@@ -163,6 +169,7 @@ def test_search_words_find_a_node(web, words, name):
     assert name in web.search(words)
 
 
+@own_search
 def test_a_blueprint_runs_and_can_be_unpacked(web):
     """Found by its name, put on the canvas, wired to a loader, with the demo's model."""
     web.open({"nodes": [], "links": [], "version": 0.4}, "blueprint")
