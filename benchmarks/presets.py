@@ -127,7 +127,8 @@ def run(demo: Demo, name: str, terms: dict, prompt: str, seed: int) -> Run:
 
     title = {LONG_PAPER: PAPER, LONG_SEEDS: SEEDS}.get(name, name)
     title = FAST if title in VARIANTS else title
-    budget = {LONG_PAPER: LONG, LONG_SEEDS: LONG, "thorough": math.inf}.get(name, BUDGET)
+    budgets = {LONG_PAPER: LONG, LONG_SEEDS: LONG, "thorough": math.inf, POLISHED: BUDGET + STEPS}
+    budget = budgets.get(name, BUDGET)
     counter = Counter()
     rule = Spent(counter, budget)
     options = replace(Options(), plan=of_preset(PRESETS[title], ""))

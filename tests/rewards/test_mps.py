@@ -107,7 +107,8 @@ def test_half_precision_scores_and_climbs_alike(original, model, dtype):
         reward = MPS(network, PROMPT)(image)
         gradients += torch.autograd.grad(reward.sum(), image)
         rewards.append(reward)
-    torch.testing.assert_close(*rewards, rtol=0, atol=10 * torch.finfo(dtype).eps)
+    # a hundred times the cosine: a fifth of its rounding (transformers 5; half of that in 4)
+    torch.testing.assert_close(*rewards, rtol=0, atol=20 * torch.finfo(dtype).eps)
     assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
 
 

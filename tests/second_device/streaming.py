@@ -19,19 +19,24 @@ class Buffer:
     """Memory of the device into which every streamed weight is cast, one layer after another.
 
     Each cast gives new tensors over the same memory, so that neither autograd's version counters
-    nor a storage's identity tell that it was written again. After its use it holds NaN.
+    nor a storage's identity tell that it was written again. After its use it holds NaN. Layers
+    that are in use together lie one behind the other.
 
-    casts: how many layers were cast so far.
+    casts: how many layers were cast so far; spoilt: how often what was there became NaN after use.
     """
 
     def __init__(self, size: int):
         self._bytes = np.full(size, NAN, np.uint8)
-        self.casts = 0
+        self._used: dict[int, Tensor] = {}
+        self._end = 0
+        self.casts = self.spoilt = 0
 
     def place(self, tensors: list[Tensor]) -> list[Tensor]:
-        self._bytes.fill(NAN)
+        if not self._used:
+            self._bytes.fill(NAN)
+            self._end = 0
         self.casts += 1
-        start, placed = 0, []
+        start, placed = self._end, []
         for tensor in tensors:
             count = tensor.numel() * tensor.element_size()
             memory = torch.from_numpy(self._bytes[start : start + count])
@@ -39,10 +44,16 @@ class Buffer:
             memory.copy_(tensor.raw)
             placed.append(OnDevice(memory))
             start += -(-count // 16) * 16
+        self._used.update({id(tensor): tensor for tensor in placed})
+        self._end = start
         return placed
 
-    def poison(self) -> None:
-        self._bytes.fill(NAN)
+    def release(self, *tensors: Tensor | None) -> None:
+        for tensor in tensors:
+            self._used.pop(id(tensor), None)
+        if not self._used:
+            self._bytes.fill(NAN)
+            self.spoilt += 1
 
 
 @contextmanager
@@ -62,7 +73,7 @@ def one_buffer(size: int = 2**22) -> Iterator[Buffer]:
 
     def uncast_bias_weight(s, weight, bias, stream):
         uncast(s, weight, bias, stream)
-        buffer.poison()
+        buffer.release(weight, bias)
 
     comfy.ops.cast_bias_weight, comfy.ops.uncast_bias_weight = cast_bias_weight, uncast_bias_weight
     try:

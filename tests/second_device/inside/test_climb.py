@@ -1,5 +1,8 @@
 """The whole climb on a second device: the same numbers as on the CPU, and nothing left there."""
 
+import inspect
+
+import comfy.k_diffusion.sampling as sampling
 import comfy.model_management as management
 import pytest
 import torch
@@ -8,8 +11,13 @@ from ...support import tiny
 from ..climbing import Brightness, climb, on_the_cpu, tensors_in, unload
 from ..device import MEMORY, NAME, Elsewhere
 
+# Newer hosts draw other noise on the CPU than on a device, unless a Brownian motion does.
+ELSEWHERE = "seed += 1" in inspect.getsource(sampling.default_noise_sampler)
+drawn_alike = pytest.mark.skipif(ELSEWHERE, reason="other noise")
+ANCESTRAL = pytest.param("euler_ancestral", marks=drawn_alike)
 
-@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_sde", "uni_pc"])
+
+@pytest.mark.parametrize("sampler", [ANCESTRAL, "dpmpp_sde", "uni_pc"])
 def test_it_climbs_as_on_the_cpu(sampler):
     model, vae = tiny.unet(tiny.ModelType.FLOW), tiny.vae()
     with Elsewhere() as elsewhere:

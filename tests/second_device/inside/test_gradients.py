@@ -45,5 +45,5 @@ def test_weights_streamed_through_one_buffer(name, on_cpu, monkeypatch):
     monkeypatch.setattr(management, "vram_state", management.VRAMState.NO_VRAM)
     with one_buffer() as buffer:
         got = gradient(name)
-    assert buffer.casts > 10
+    assert buffer.casts > 10 and buffer.spoilt >= buffer.casts // 2  # two may be in use together
     assert difference(got, on_cpu(name)) < 1e-4
