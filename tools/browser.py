@@ -31,7 +31,7 @@ RAN = """() => new Promise(done => {
 })"""
 NODES = """() => window.app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.title, pos: [...node.pos], size: [...node.size],
-    known: !node.has_errors && (!!node.constructor.nodeData || node.type === 'MarkdownNote'),
+    known: !!node.constructor.nodeData || node.type === 'MarkdownNote',
     images: (app.nodeOutputs[node.id]?.images ?? []).length,
 }))"""
 
