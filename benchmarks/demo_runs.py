@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path, labels: 
 
     font = ImageFont.load_default(size=15)
     height, width = rows[0][1][0].shape[:2]
-    left, top = 130, 24 if labels else 4
+    left = 16 + math.ceil(max(font.getlength(name) for name, _ in rows))
+    top = 24 if labels else 4
     canvas = Image.new(
         "RGB", (left + len(rows[0][1]) * (width + 4), top + len(rows) * (height + 4)), "white"
     )
