@@ -54,7 +54,7 @@ def test_pictures_are_those_of_vae_decode(name):
     with torch.inference_mode():
         vae, latent = vaes.build(name), vaes.latent(name)
         torch.manual_seed(0)  # LTXV's noise
-        expected = vae.decode(latent)
+        expected = vae.decode(latent.clone())  # which an identity gives on and the host changes
         expected = (expected[:, 0] if expected.ndim == 5 else expected).movedim(-1, 1)
     with torch.no_grad():
         image = Decoder(vae, same)(latent)

@@ -20,6 +20,7 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_latent import LatentApplyOperationCFG, LatentOperationTonemapReinhard
 from comfy_extras.nodes_tomesd import TomePatchModel
 
+from ComfyUI_DNO.nodes.host.sampling import outside
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
 
@@ -320,6 +321,14 @@ def test_draws_that_cannot_be_moved_are_repeated_and_told(told, draw, caplog):
     climbing = custom(given, comfy.samplers.KSAMPLER(drawing), learning_rate=0.0)
     advanced(given, climbing)
     assert len(rewards(climbing.history)) == 1 and told in caplog.text
+
+
+def test_a_whole_round_of_numpys_generator_is_a_draw():
+    """Its place among 624 numbers is then the same."""
+    np.random.seed(0)
+    before, place = outside._positions(), np.random.get_state()[2]
+    np.random.bytes(4 * 624)
+    assert np.random.get_state()[2] == place and outside._positions() != before
 
 
 def test_numbers_for_a_log_are_told_and_do_not_end_the_climb(caplog):

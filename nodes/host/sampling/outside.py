@@ -99,7 +99,8 @@ def _other_draws_told(tell: Callable[[str], None]) -> Iterator[None]:
 
 def _positions() -> dict[str, object]:
     """How far the generators have come that torch does not know."""
-    return {"numpy": np.random.get_state()[2:], "Python's random": hash(random.getstate())}
+    _, key, *place = np.random.get_state()  # the place comes round again after 624 draws
+    return {"numpy": (key.tobytes(), *place), "Python's random": hash(random.getstate())}
 
 
 class _GradientKept(TorchFunctionMode):
