@@ -74,7 +74,7 @@ def _own(device: torch.device) -> tuple[Callable[[], Tensor], Callable[[Tensor],
     module = None if device.type == "cpu" else getattr(torch, device.type, None)
     if module is None or not hasattr(module, "get_rng_state"):
         return None
-    if not inspect.signature(module.get_rng_state).parameters:  # MPS, until torch 2.9
+    if not inspect.signature(module.get_rng_state).parameters:  # MPS of older torch
         return module.get_rng_state, module.set_rng_state
     return (
         lambda: module.get_rng_state(device),
