@@ -24,7 +24,7 @@ SHOWN = {  # in the figure: preset -> colour
     LONG_SEEDS: "#777777",
     LONG_PAPER: "#D55E00",
     "thorough": "#009E73",
-    "fast": "#0072B2",
+    FAST: "#0072B2",
     "one pass": "#CC79A7",
 }
 WIDTH, HEIGHT, LEFT, FOOT = 480, 360, 46, 44  # of one panel of the figure

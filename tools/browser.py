@@ -31,7 +31,7 @@ RAN = """() => new Promise(done => {
 })"""
 NODES = """() => window.app.graph.nodes.map(node => ({
     id: node.id, type: node.type, title: node.title, pos: [...node.pos], size: [...node.size],
-    known: !!node.constructor.nodeData || node.type === 'MarkdownNote',
+    known: !!node.constructor.nodeData || node.type === 'MarkdownNote', wrong: !!node.has_errors,
     images: (app.nodeOutputs[node.id]?.images ?? []).length,
 }))"""
 
@@ -95,7 +95,7 @@ class Web:
         return self.page.evaluate(RAN)
 
     def nodes(self) -> list[dict]:
-        """What is on the canvas: id, type, pos, size as the UI has it, and whether it is known."""
+        """What is on the canvas: id, type, pos, size as the UI has it; whether known, and wrong."""
         return self.page.evaluate(NODES)
 
 
@@ -116,9 +116,7 @@ def opened(address: str, size: tuple[int, int] = (1440, 900)) -> Iterator[Web]:
             page.on("pageerror", lambda error: web.said.append(str(error)))
             page.on("console", lambda line: _note(web, line))
             page.goto(address)
-            page.wait_for_function(
-                "() => window.app?.extensionManager?.setting && app.canvas?.graph"
-            )
+            page.wait_for_function(READY)
             page.wait_for_timeout(1500)
             yield web
         finally:

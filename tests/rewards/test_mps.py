@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import transformers
 from transformers import CLIPConfig
 
 from ComfyUI_DNO.dno.sharing import sharing
@@ -107,8 +108,8 @@ def test_half_precision_scores_and_climbs_alike(original, model, dtype):
         reward = MPS(network, PROMPT)(image)
         gradients += torch.autograd.grad(reward.sum(), image)
         rewards.append(reward)
-    # a hundred times the cosine: a fifth of its rounding (transformers 5; half of that in 4)
-    torch.testing.assert_close(*rewards, rtol=0, atol=20 * torch.finfo(dtype).eps)
+    loose = 20 if transformers.__version__ >= "5" else 10  # of a hundred times the cosine
+    torch.testing.assert_close(*rewards, rtol=0, atol=loose * torch.finfo(dtype).eps)
     assert torch.cosine_similarity(*(one.flatten() for one in gradients), dim=0) > 0.99
 
 

@@ -60,7 +60,7 @@ class Decoder:
 
     def _plain(self, latent: Tensor) -> Tensor:
         network = self.vae.first_stage_model
-        with single_frame(network), same_draws(self.vae.device):
+        with single_frame(network), same_draws(self.vae.device):  # LTXV's adds noise
             decoded = _single(network.decode(latent.to(self.vae.vae_dtype)))
         if decoded.ndim == 5:  # one frame of a video VAE (Qwen-Image, Wan as an image model)
             decoded = decoded[:, :, 0]
