@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ComfyUI_DNO.nodes.host import keeping
 from demo import switch
 from tools import browser
+
+from ..nodes.test_metadata import saved
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = "01_start_here_darker"
@@ -21,6 +24,22 @@ INTERRUPTED = """() => {
     for (const name of ['execution_interrupted', 'execution_success', 'execution_error'])
         api.addEventListener(name, () => { window.ended = name }, {once: true})
     api.addEventListener('b_preview', () => api.interrupt(), {once: true})
+    window.app.queuePrompt(0)
+}"""
+PLACE_OF = """label => {
+    const node = app.graph.nodes.find(each => each.widgets?.some(widget => widget.name === label))
+    const widget = node.widgets.find(each => each.name === label)
+    const middle = [node.pos[0] + node.size[0] / 2, node.pos[1] + widget.last_y + 10]
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas(middle)
+    const canvas = app.canvas.canvas.getBoundingClientRect()
+    return [canvas.x + x, canvas.y + y]
+}"""
+STARTED = """() => {
+    const api = window.comfyAPI.api.api
+    window.ended = null, window.pictures = 0
+    for (const name of ['execution_interrupted', 'execution_success', 'execution_error'])
+        api.addEventListener(name, () => { window.ended = name }, {once: true})
+    api.addEventListener('b_preview', () => { window.pictures++ })
     window.app.queuePrompt(0)
 }"""
 WIRED = """([checkpoint, sampling]) => {
@@ -151,6 +170,30 @@ def test_an_interrupt_leaves_nothing(web, server):
     assert queue["queue_running"] == queue["queue_pending"] == []
     web.open(quick(switched(STARTER), steps=2, effort="one pass"), "after")
     assert web.run() == "execution_success"
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "nodes 2.0"])
+def test_keep_best_ends_the_climb_and_keeps(web, server, vue):
+    """The button on the node, pressed with the mouse while it climbs: a picture all the same."""
+    web.set(browser.VUE, vue)
+    web.open(quick(switched(STARTER), steps=4, iterations=10000, seed=8 + vue), "kept")
+    web.page.evaluate(STARTED)
+    web.page.wait_for_function("() => window.pictures > 3", timeout=60_000)
+    if vue:
+        web.page.get_by_role("button", name="Keep best").click()
+    else:
+        web.page.mouse.click(*web.page.evaluate(PLACE_OF, "Keep best"))
+    web.page.wait_for_function("() => window.ended", timeout=60_000)
+    assert web.page.evaluate("() => window.ended") == "execution_success"
+    web.page.wait_for_timeout(1000)
+    assert {node["title"]: node["images"] for node in web.nodes()}["After"] == 1
+    (entry,) = server._json("/history?max_items=1").values()
+    (picture,) = [node["id"] for node in web.nodes() if node["title"] == "After"]
+    (climbed,) = saved(server, entry, str(picture))["dno"]["nodes"].values()
+    assert climbed["stopped"] == keeping.REASON
+    assert server._json("/dno/keep") == []
+    web.set(browser.VUE, False)
+    assert web.said == []
 
 
 @own_search
