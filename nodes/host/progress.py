@@ -13,6 +13,7 @@ from .web import say
 
 TICKS = 120  # of the bar, per iteration
 PREVIEW_SIDE = 512
+DRAWING = 1 / 40  # of the time of a run at most goes into pictures of it
 
 
 class Progress:
@@ -24,6 +25,7 @@ class Progress:
         self._expected, self._seen, self._step = max(calls, 1), 0, 0
         self._climbing = False
         self._started = time.monotonic()
+        self._rested = self._started  # when the next picture may be drawn
 
     @property
     def seconds(self) -> float:
@@ -35,8 +37,17 @@ class Progress:
         self._show()
 
     def picture(self, image: Tensor | None, text: str, standing: Standing | None = None) -> None:
-        """One picture has been scored: show it, above how the run stands."""
-        self._show(image, standing)
+        """One picture has been scored: show it, above how the run stands, if that is worth it.
+
+        Where iterations take less time than drawing them many are left out, never the first.
+        """
+        begun = time.monotonic()
+        if begun < self._rested:
+            self._show()
+        else:
+            self._show(image, standing)
+            ended = time.monotonic()
+            self._rested = ended + (ended - begun) / DRAWING
         say(text)
 
     def next_iteration(self) -> None:

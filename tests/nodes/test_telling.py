@@ -12,6 +12,7 @@ from PIL import Image
 from ComfyUI_DNO.dno.fresh import fresh
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.nodes.drawing.strip import NARROWEST, SIDE, Standing, with_strip
+from ComfyUI_DNO.nodes.host import progress
 from ComfyUI_DNO.nodes.host.keeping import Keeping
 from ComfyUI_DNO.nodes.host.progress import Progress
 from ComfyUI_DNO.nodes.host.telling import health
@@ -129,6 +130,29 @@ def test_the_first_picture_comes_before_the_first_backward_pass(parts, monkeypat
     monkeypatch.setattr(Progress, "watch", look)
     run(parts, iterations=2, options=Options(memory="call"))
     assert events[:5] == ["forth"] * 3 + ["picture", "back"]
+
+
+def test_drawing_takes_a_small_part_of_the_time(monkeypatch):
+    """Iterations of one second whose picture takes another to draw; the words always come."""
+    clock, drawn, said = [0.0], [], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress, "say", said.append)
+
+    def draw(picture, standing):
+        drawn.append(clock[0])
+        clock[0] += 1
+        return picture
+
+    monkeypatch.setattr(progress, "with_strip", draw)
+    standing, shown = Standing(["words"], [], [0], [0.0], 0), Progress(100, 1)
+    for step in range(100):
+        shown.picture(torch.zeros(1, 3, 8, 8), str(step), standing)
+        clock[0] += 1
+    shown.finish(torch.zeros(1, 3, 8, 8), "end", standing)
+    assert drawn[0] == 0 and len(said) == 101
+    between = [later - earlier for earlier, later in zip(drawn[:-2], drawn[1:-1], strict=True)]
+    assert between and set(between) == {1 / progress.DRAWING + 1}
+    assert drawn[-1] == clock[0] - 1
 
 
 def test_the_button_is_there_with_the_first_picture(parts, monkeypatch):  # noqa: F811
