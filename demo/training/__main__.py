@@ -3,8 +3,8 @@
 The stages run in order: classifier, autoencoder, denoiser on plain pictures, denoiser on rich ones,
 judge of rich pictures, storing, CLIP, judge of quality. Each leaves its result in the working
 directory; a finished stage is skipped and an interrupted one goes on where it stopped. About five
-hours on one CPU core. With --from-embedded the autoencoder and the rich pictures start from the
-weights that are in the repository.
+hours on one CPU core. With --start the autoencoder and the rich pictures go on from stored weights,
+such as demo/weights.safetensors; --weights names the file to store them in.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     if "classifier" in arguments.stages:
         train_classifier(studio, directory, arguments.classifier_minutes)
     if "vae" in arguments.stages:
-        start = vae.embedded(read_weights()) if arguments.from_embedded else None
+        start = vae.embedded(read_weights(arguments.start)) if arguments.start else None
         vae.train(Stage(studio), directory, arguments.vae_minutes, start)
     if "diffusion" in arguments.stages:
         encoder = vae.stored(directory).encoder
@@ -54,7 +54,7 @@ def main() -> None:
         train_scene_judge(studio, directory, arguments.judge_minutes)
     known = captions if (directory / diffusion.SCENE_SESSION).exists() else plain
     if "store" in arguments.stages:
-        store(directory, known, arguments.eight_bits)
+        store(directory, known, arguments.weights, arguments.eight_bits)
     if "clip" in arguments.stages:
         train_clip(studio, captions, known, directory, arguments)
     if "quality" in arguments.stages:
@@ -86,8 +86,8 @@ def train_on_scenes(
     arguments: argparse.Namespace,
 ) -> None:
     """The denoiser's second stage: rich pictures, from what it made of plain ones."""
-    if arguments.from_embedded:
-        embedded = read_weights()
+    if arguments.start:
+        embedded = read_weights(arguments.start)
         start, known = embedded.denoiser, embedded.identifiers
     else:
         start, known = load_part(directory / diffusion.SESSION, "average"), plain.identifiers
@@ -98,8 +98,8 @@ def train_on_scenes(
     diffusion.train(data, captions, path, arguments.scene_minutes, start)
 
 
-def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
-    """Write the averaged weights, finished or not, to the file that is assembled."""
+def store(directory: Path, captions: Captions, path: Path, eight_bits: bool) -> None:
+    """Write the averaged weights, finished or not."""
     autoencoder = vae.stored(directory)
     weights = Weights(
         denoiser=diffusion.stored(directory),
@@ -107,8 +107,8 @@ def store(directory: Path, captions: Captions, eight_bits: bool) -> None:
         decoder=autoencoder.decoder.state_dict(),
         identifiers=captions.identifiers,
     )
-    write_weights(weights, WEIGHTS, eight_bits)
-    print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
+    write_weights(weights, path, eight_bits)
+    print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 def train_clip(
@@ -135,7 +135,7 @@ def train_clip(
 
 def train_quality(stage: Stage, directory: Path, arguments: argparse.Namespace) -> None:
     """Train, report and store the judge of quality, on what the stored checkpoint draws."""
-    weights = read_weights()
+    weights = read_weights(arguments.weights)
     captions = Captions(tokenizer(arguments.comfyui), weights.identifiers)
     pool = quality.pools(stage, weights, captions, directory, count=512)
     network = quality.train(stage, pool, directory, arguments.quality_minutes)
@@ -158,7 +158,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clip-minutes", type=float, default=44)
     parser.add_argument("--pictures", type=int, default=30720, help="latents to train on")
     parser.add_argument("--scene-pieces", type=int, default=64, help="of 1,024 rich pictures each")
-    parser.add_argument("--from-embedded", action="store_true", help="start from these weights")
+    parser.add_argument("--start", type=Path, help="stored weights to go on from")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the file to store them in")
     parser.add_argument("--eight-bits", action="store_true", help="store the denoiser in int8")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()

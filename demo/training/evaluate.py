@@ -24,6 +24,7 @@ from ..classifier import COLOUR_CLASSES, Classifier
 from ..scene_judge import WEIGHTS as SCENE_JUDGE_WEIGHTS
 from ..scene_judge import SceneJudge
 from ..vocabulary import BACKGROUNDS, COLOURABLE, COLOURS, CONCEPTS, prompt
+from ..weights import WEIGHTS
 from .captions import Captions, tokenizer
 from .evaluate_scenes import measure, save_sheet, scene_wishes
 from .pictures import NATURAL, Labels
@@ -150,7 +151,7 @@ def main() -> None:
     """Print the table, save the grid."""
     arguments = _arguments()
     torch.set_num_threads(1)
-    checkpoint = assemble(arguments.directory / "dno_demo.safetensors")
+    checkpoint = assemble(arguments.directory / "dno_demo.safetensors", arguments.weights)
     classifier, host = Classifier.load(), Host(arguments.comfyui, checkpoint)
     plain, coloured = [Task(concept) for concept in CONCEPTS], grid_tasks()
     for title, tasks in (("plain", plain), ("coloured, on a colour", coloured)):
@@ -176,6 +177,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the demo checkpoint in ComfyUI.")
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--directory", type=Path, default=Path(".comfyui/demo_training"))
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--grid", type=Path, default=GRID)
     parser.add_argument("--scene-grid", type=Path, default=SCENE_GRID)
     parser.add_argument("--plain-grid", type=Path, default=Path(".comfyui/demo_training/plain.png"))
