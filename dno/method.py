@@ -28,7 +28,8 @@ class Task:
     problem:    render, decode and objective; `render(noise, tape=, seen=)` for methods that steer.
     noise:      where to start.
     directions: decodes for steering's directions, where that may be cheaper than `problem.decode`;
-                rewards that are reported always come from the latter.
+                rewards that are reported always come from the latter. roughly: for those that need
+                not be exact.
     gradient:   of the rewards; None: exact, or estimated where a reward has none.
     at_once:    perturbed pictures that estimates sample together, where they do not say.
     seed:       of what a method draws by itself.
@@ -39,18 +40,20 @@ class Task:
     problem: Problem
     noise: Noise
     directions: Callable[[Tensor], Tensor] | None = None
+    roughly: Callable[[Tensor], Tensor] | None = None
     gradient: Gradient | None = None
     at_once: int = 0
     seed: int = 0
     enough: Callable[[], bool] = lambda: False
     mended: Callable[[Exception], bool] = lambda error: False
 
-    def direction(self, sample: Tensor, step: int) -> Tensor:
+    def direction(self, sample: Tensor, step: int, rough: bool = False) -> Tensor:
         """d(reward)/d(sample) through decoder and rewards alone, (B,C,...).
 
         Rewards without a gradient give their Hybrid-1 estimate, which perturbs the picture.
         """
-        decode = self.directions or self.problem.decode
+        exact = self.directions or self.problem.decode
+        decode = (self.roughly or exact) if rough else exact
         problem = Problem(lambda noise: noise.initial * 1.0, decode, self.problem.objective)
         with torch.enable_grad():
             evaluated = self._of_a_sample().evaluate(problem, Noise(sample), step, True)

@@ -1,11 +1,11 @@
 """Steering: each injected draw is turned along the reward's gradient before it is used.
 
 While the sampling runs, the denoised prediction D says what picture it is heading for. The gradient
-of the reward at D, through decoder and reward alone, whitened, is the direction g in which the next
-draw is turned: z <- K(cos z + sin g), K putting it back into the typical set. The network is only
-evaluated, and the result is exactly the sampling of the new noise: it can be replayed and climbed
-on from. Near NoiseTilt (NTRK, arXiv 2606.18066), which mixes a whitened gradient into the draws,
-and to training-free guidance; the projection K is what differs.
+of the reward at D, through decoder and reward alone, of rms 1 and whitened if asked, is the
+direction g in which the next draw is turned: z <- K(cos z + sin g), K putting it back into the
+typical set. The network is only evaluated, and the result is exactly the sampling of the new noise:
+it can be replayed and climbed on from. Near NoiseTilt (NTRK, arXiv 2606.18066), which mixes a
+whitened gradient into the draws, and to training-free guidance; the projection K is what differs.
 """
 
 from __future__ import annotations
@@ -36,14 +36,19 @@ class Pass:
 
     start: "seed" turns the seed's own draws, "fresh" new draws after the seed's initial noise,
         "best" each image's best so far.
+    rough: its directions may be found by the cheaper decoder, where there is one.
     """
 
     angle: float
     start: str = "best"
+    rough: bool = False
 
 
 ONE_PASS = (Pass(10, "seed"),)
-FAST = (Pass(12, "seed"), Pass(12, "fresh"), Pass(12, "fresh"), Pass(8), Pass(6))
+FAST = (
+    *(Pass(14, "seed", rough=True), Pass(14, "fresh", rough=True), Pass(14, "fresh", rough=True)),
+    *(Pass(10), Pass(8)),
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Steer:
     """
 
     passes: tuple[Pass, ...] = FAST
-    whiten: Projection = Whitened()
+    whiten: Projection = Whitened(0.0)
     project: Projection = TypicalSet()
     polish: Regularizer | None = None
     part: Projection | None = None
@@ -103,7 +108,7 @@ class Steer:
                 return
         for step, each in enumerate(self.passes, 1):
             noise = self._start(each.start, task, first, kept, step)
-            iterate, turns = self._pass(task, noise, each.angle, step)
+            iterate, turns = self._pass(task, noise, each, step)
             if not turns.draws:  # it draws nothing: that was the plain sampling
                 plain = replace(iterate, step=0)
                 yield plain
@@ -121,8 +126,9 @@ class Steer:
             return kept.noise.snapshot()
         return first.snapshot() if start == "seed" else fresh(first, task.seed, step, initial=False)
 
-    def _pass(self, task: Task, noise: Noise, angle: float, step: int) -> tuple[Iterate, Turns]:
-        turns = Turns(noise, lambda sample: task.direction(sample, step), angle, self)
+    def _pass(self, task: Task, noise: Noise, each: Pass, step: int) -> tuple[Iterate, Turns]:
+        direction = partial(task.direction, step=step, rough=each.rough)
+        turns = Turns(noise, direction, each.angle, self)
         watch = _watched(task)
 
         def seen(denoised: Tensor, sigma: float) -> None:

@@ -16,7 +16,7 @@ from .options import Options
 from .plan import Plan, of_preset
 from .schema import CATEGORY, OptionsSocket, schema
 
-USUAL = "12 seed, 12 fresh, 12 fresh, 8, 6"
+USUAL = "14 seed rough, 14 fresh rough, 14 fresh rough, 10, 8"
 OPTIONS = OptionsSocket.Input(
     "options", optional=True, tooltip="DNO Options for the rest: stopping rules, start, memory."
 )
@@ -109,12 +109,13 @@ def _turns() -> list[io.Input]:
             tooltip=(
                 "One sampling each: degrees of the turn, and from where: seed (the seed's "
                 "own draws), fresh (new ones) or best (the best so far, if nothing is "
-                "said). More than one pass starts with a plain sampling."
+                "said); rough at the end: its directions may come from a map, see "
+                "directions. More than one pass starts with a plain sampling."
             ),
         ),
         io.Boolean.Input(
             "whiten",
-            default=True,
+            default=False,
             tooltip="Give every frequency of the direction the same strength.",
         ),
         io.Float.Input(
@@ -145,8 +146,8 @@ def _decoding() -> list[io.Input]:
             default="automatic",
             tooltip=(
                 "What predictions are decoded with to find directions. automatic: the "
-                "VAE, or where that takes too much memory a linear map if it fits. The "
-                "reward that counts is always the VAE's."
+                "VAE; in rough passes, and in all where the VAE takes too much memory, "
+                "a linear map if it fits. The reward that counts is always the VAE's."
             ),
         ),
         io.Vae.Input(
@@ -158,17 +159,17 @@ def _decoding() -> list[io.Input]:
 
 
 def parsed(text: str) -> tuple[Pass, ...]:
-    """`12 seed, 12 fresh, 8` -> passes; a start that is not said is the best."""
+    """`12 seed, 12 fresh rough, 8` -> passes; a start that is not said is the best."""
     passes = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", part)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*((?!rough)[a-z]*)\s*(rough)?\s*", part)
         start = (match and match[2]) or "best"
         if not match or not 0 < float(match[1]) <= 90 or start not in STARTS:
             raise ValueError(
                 f"passes: {part.strip()!r} is not a pass; write degrees above 0 and up to 90, and "
                 f"{', '.join(STARTS[:-1])} or {STARTS[-1]}, for example '{USUAL}'."
             )
-        passes.append(Pass(float(match[1]), start))
+        passes.append(Pass(float(match[1]), start, bool(match[3])))
     if len(passes) == 1 and passes[0].start != "seed":
         passes = [replace(passes[0], start="seed")]  # there is no other noise yet
     return tuple(passes)

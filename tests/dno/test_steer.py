@@ -30,9 +30,9 @@ def plain_of(toy, **options):
     return task.noise
 
 
-def steered_by_hand(toy, noise, degrees):
+def steered_by_hand(toy, noise, degrees, whiten):
     """The loop as `fast.md` writes it, without a tape: the new draws and the sample."""
-    whiten, keep, angle = Whitened(), TypicalSet(), math.radians(degrees)
+    keep, angle = TypicalSet(), math.radians(degrees)
     x, draws = noise.initial.detach() * SIGMAS[0], []
     for i, (sigma, following) in enumerate(zip(SIGMAS[:-1], SIGMAS[1:], strict=True)):
         denoised = toy.denoise(x, sigma).detach()
@@ -47,11 +47,12 @@ def steered_by_hand(toy, noise, degrees):
     return draws, x
 
 
-def test_a_pass_is_its_formula():
-    toy = Toy()
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_a_pass_is_its_formula(power):
+    toy, whiten = Toy(), Whitened(power)
     noise = plain_of(toy)
-    (iterate,) = Steer((Pass(10, "seed"),)).iterates(toy.task(Ramp()))
-    draws, sample = steered_by_hand(toy, noise, 10)
+    (iterate,) = Steer((Pass(10, "seed"),), whiten=whiten).iterates(toy.task(Ramp()))
+    draws, sample = steered_by_hand(toy, noise, 10, whiten)
     assert torch.equal(iterate.noise.initial, noise.initial)
     for mine, theirs in zip(iterate.noise.injected, draws, strict=True):
         torch.testing.assert_close(mine.detach(), theirs, rtol=1e-4, atol=1e-5)
@@ -130,7 +131,8 @@ def test_what_draws_nothing_is_turned_straight_through(eta, scope):
     initial = start.noise.initial.detach().clone()
     live = start.latent.clone().requires_grad_()
     (g,) = torch.autograd.grad(Ramp()(toy.decode(live)).sum(), live)
-    turned = math.cos(math.radians(12)) * initial + math.sin(math.radians(12)) * Whitened()([g])[0]
+    angle = math.radians(FAST[0].angle)
+    turned = math.cos(angle) * initial + math.sin(angle) * Whitened()([g])[0]
     second = next(first)
     torch.testing.assert_close(
         second.noise.initial.detach(), TypicalSet()([turned])[0], rtol=1e-4, atol=1e-4

@@ -151,24 +151,50 @@ def test_a_linear_map_is_fitted_where_the_format_has_none_or_another_vae(factors
 
 
 @pytest.mark.parametrize(
-    "choice, roomy, linear",
-    [("automatic", True, False), ("automatic", False, True), ("linear", True, True)]
-    + [("VAE", False, False)],
+    "choice, roomy, linear, roughly",
+    [
+        ("automatic", True, False, True),
+        ("automatic", False, True, True),
+        ("linear", True, True, True),
+        ("VAE", False, False, False),
+    ],
 )
-def test_automatic_decodes_by_a_map_only_where_the_vae_has_no_room(choice, roomy, linear):
+def test_automatic_decodes_by_a_map_roughly_or_where_there_is_no_room(
+    choice, roomy, linear, roughly
+):
     factors, latent = 0.2 * normal(4, 3), normal(2, 4, 8, 8, seed=1)
     asked = []
     directions = Directions(choice, lambda x: asked.append(1) or x, roomy, Format())
     directions.learn(latent, pictures_of(latent, factors))
-    directions(latent)
-    assert directions.linear == linear and bool(asked) != linear
+    for decode, by_map in ((directions, linear), (directions.roughly, roughly)):
+        asked.clear()
+        decode(latent)
+        assert bool(asked) != by_map
 
 
-def test_automatic_stays_with_the_vae_where_no_map_fits():
+@pytest.mark.parametrize("learned", [False, True])
+def test_automatic_stays_with_the_vae_where_no_map_is_known_to_fit(learned):
     latent = normal(2, 4, 8, 8, seed=1)
-    directions = Directions("automatic", lambda x: x, False, Format())
-    directions.learn(latent, torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
-    assert not directions.linear and directions(latent) is latent
+    known = Format()
+    known.latent_rgb_factors = normal(4, 3).tolist()
+    directions = Directions("automatic", lambda x: x, False, known)
+    if learned:
+        other = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        directions.learn(latent, other)
+    assert directions(latent) is latent and directions.roughly(latent) is latent
+
+
+def test_only_rough_passes_ask_the_rough_decoder():
+    asked = []
+
+    def noting(name):
+        return lambda latent: asked.append(name) or torch.sigmoid(latent)
+
+    passes = (Pass(12, "seed", rough=True), Pass(12, "fresh", rough=True), Pass(8))
+    decoders = {"directions": noting("exactly"), "roughly": noting("roughly")}
+    steered("euler_ancestral", Steer(passes), **decoders)
+    each = asked.count("exactly")
+    assert each > 1 and asked == ["roughly"] * 2 * each + ["exactly"] * each
 
 
 COUNTS = {"all": 9, "first": 0, "last 1": 1, "last 2": 2, "last 9": 9}  # at the end

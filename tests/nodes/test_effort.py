@@ -172,7 +172,14 @@ def test_steering_by_hand():
     assert method.whiten.power == 0 and method.project.tolerance == 2.0
     assert method.polish is not None and settings.directions == "linear"
     assert parsed(USUAL) == PRESETS["fast"].method.passes
+    usual = [each.default for each in DNOSteering.define_schema().inputs[:5]]
+    by_hand = DNOSteering.execute(*usual).result[0]
+    assert plan(options=by_hand)[0].way == PRESETS["fast"].method
     assert parsed("10") == (Pass(10, "seed"),)
+    assert parsed("12 seed, 9 rough, 8best rough")[1:] == (
+        Pass(9, "best", rough=True),
+        Pass(8, "best", rough=True),
+    )
 
 
 @pytest.mark.parametrize("speed", SPEEDS)
@@ -192,8 +199,8 @@ def test_strength_turns_less_or_more():
         turns = settings.way.second.optimizer
         passes = [each.angle for each in settings.way.first.passes]
         angles[strength] = [*passes, turns.angle, turns.largest]
-    assert angles["gentle"] == [6, 6, 6, 4, 3, 1.5, 6]
-    assert angles["strong"] == [21, 21, 21, 14, 10.5, 5.25, 21]
+    assert angles["gentle"] == [7, 7, 7, 5, 4, 1.5, 6]
+    assert angles["strong"] == [24.5, 24.5, 24.5, 17.5, 14, 5.25, 21]
 
 
 def test_a_strength_that_is_none_is_told():
@@ -203,7 +210,9 @@ def test_a_strength_that_is_none_is_told():
         DNOStrength.execute("wild", "fast")
 
 
-@pytest.mark.parametrize("passes", ["", "12 best seed", "0", "91", "x", "12 seed;8"])
+@pytest.mark.parametrize(
+    "passes", ["", "12 best seed", "0", "91", "x", "12 seed;8", "12 rough seed", "9 roughly"]
+)
 def test_bad_passes_are_told(passes):
     with pytest.raises(ValueError, match="is not a pass; write degrees"):
         parsed(passes)

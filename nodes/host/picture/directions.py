@@ -71,27 +71,36 @@ class Directions:
     """The decoder that steering asks; `learn` is told the first picture.
 
     choice: one of CHOICES. roomy: whether the VAE's decoding can be recorded as a whole.
+
+    Automatic weighs the cost: a decoding with its gradient often costs more than a step of the
+    network, so what need not be exact is left to the map where that agrees with the picture.
     """
 
     def __init__(self, choice: str, decode: Callable[[Tensor], Tensor], roomy: bool, latent_format):
         self._decode = decode
-        wanted = choice == "linear" or (choice == "automatic" and not roomy)
-        self._map = LinearMap(latent_format) if wanted else None
-        self._insists = choice == "linear"
+        self._map = LinearMap(latent_format) if choice != "VAE" else None
+        self._insists, self._roomy = choice == "linear", roomy
 
     def learn(self, latent: Tensor, image: Tensor) -> None:
         if self._map is not None and self._map.explained is None:
             self._map.learn(latent, image)
 
-    @property
-    def linear(self) -> bool:
-        """Whether the map is used: on demand, or where there is no room and it agrees."""
+    def linear(self, rough: bool = False) -> bool:
+        """Whether the map is used: on demand, or if it agrees, roughly or where there is no room.
+
+        Before the first picture there is nothing that it could agree with.
+        """
         if self._map is None or not self._map.usable:
             return False
-        return self._insists or (self._map.explained or 0.0) >= ENOUGH
+        agrees = (self._map.explained or 0.0) >= ENOUGH
+        return self._insists or (agrees and (rough or not self._roomy))
 
-    def __call__(self, latent: Tensor) -> Tensor:
-        return self._map(latent) if self.linear else self._decode(latent)
+    def __call__(self, latent: Tensor, rough: bool = False) -> Tensor:
+        return self._map(latent) if self.linear(rough) else self._decode(latent)
+
+    def roughly(self, latent: Tensor) -> Tensor:
+        """(B,C,...) -> pictures (B,3,H,W), for directions that need not be exact."""
+        return self(latent, rough=True)
 
 
 def _own_factors(latent_format) -> tuple[Tensor | None, Tensor]:

@@ -158,6 +158,7 @@ class Climb:
             Problem(render, self._decode, self._objective),
             noise,
             directions=self._directions,
+            roughly=self._directions and self._directions.roughly,
             gradient=self._settings.gradient,
             enough=lambda: bool(self.history.records) and progress.seconds > self._budget(),
             at_once=self._at_once(),
