@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import mean, median
 
@@ -70,17 +71,17 @@ def _line(method: str, rows: list[dict], problems: Problems) -> str:
 
 
 def _sheet(rows: list[dict]) -> None:
-    """The pictures of the first prompt: a row for each preset, a column for each reward."""
-    prompt = rows[0]["prompt"] if rows else ""
+    """A row for each preset, a column for each reward, of the prompt with most pictures here."""
+    drawn = [row for row in rows if picture_file(row).exists()]
+    counted = Counter(row["prompt"] for row in drawn)
     lines = []
     for method in METHODS:
-        files = [
-            picture_file(row)
-            for reward in REWARDS
-            for row in rows
-            if (row["method"], row["reward"], row["prompt"]) == (method, reward, prompt)
-        ]
-        if len(files) == len(REWARDS) and all(file.exists() for file in files):
-            lines.append((method, [np.load(file) for file in files]))
+        files = {
+            row["reward"]: picture_file(row)
+            for row in drawn
+            if row["method"] == method and row["prompt"] == max(counted, key=counted.__getitem__)
+        }
+        if set(files) == set(REWARDS):
+            lines.append((method, [np.load(files[reward]) for reward in REWARDS]))
     if lines:
         sheet(lines, HERE / "presets.jpg", REWARDS)
