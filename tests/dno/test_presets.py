@@ -292,7 +292,8 @@ def test_best_of_n():
 
 def test_fast_is_sixty_evaluations_at_ten_steps():
     passes = [(each.angle, each.start) for each in PRESETS["fast"].method.passes]
-    assert passes == [(12, "seed"), (12, "fresh"), (12, "fresh"), (8, "best"), (6, "best")]
+    assert passes == [(14, "seed"), (14, "fresh"), (14, "fresh"), (10, "best"), (8, "best")]
+    assert [each.rough for each in PRESETS["fast"].method.passes] == 3 * [True] + 2 * [False]
     toy = Toy(sigmas=torch.linspace(5, 0, 11))
     list(PRESETS["fast"].method.iterates(toy.task(Ramp())))
     assert toy.evaluations == 60

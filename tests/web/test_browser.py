@@ -18,6 +18,7 @@ from ..nodes.test_metadata import saved
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTER = "01_start_here_darker"
+EMPTY = {"nodes": [], "links": [], "version": 0.4}
 INTERRUPTED = """() => {
     const api = window.comfyAPI.api.api
     window.ended = null
@@ -211,13 +212,14 @@ def test_keep_best_ends_the_climb_and_keeps(web, server, vue):
     ],
 )
 def test_search_words_find_a_node(web, words, name):
+    web.open(EMPTY, "search")
     assert name in web.search(words)
 
 
 @own_search
 def test_a_blueprint_runs_and_can_be_unpacked(web):
     """Found by its name, put on the canvas, wired to a loader, with the demo's model."""
-    web.open({"nodes": [], "links": [], "version": 0.4}, "blueprint")
+    web.open(EMPTY, "blueprint")
     assert web.search("darker", choose="Darker")[0] == "Darker"
     made = web.page.evaluate(WIRED, [switch.CHECKPOINT, {"steps": 3, "cfg": 3}])
     assert made["widgets"] == ["prompt", "strength", "speed"]
