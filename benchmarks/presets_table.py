@@ -73,13 +73,13 @@ def _line(method: str, rows: list[dict], problems: Problems) -> str:
 def _sheet(rows: list[dict]) -> None:
     """A row for each preset, a column for each reward, of the prompt with most pictures here."""
     drawn = [row for row in rows if picture_file(row).exists()]
-    counted = Counter(row["prompt"] for row in drawn)
+    most = Counter(row["prompt"] for row in drawn).most_common(1)
     lines = []
     for method in METHODS:
         files = {
             row["reward"]: picture_file(row)
             for row in drawn
-            if row["method"] == method and row["prompt"] == max(counted, key=counted.__getitem__)
+            if (row["method"], row["prompt"]) == (method, most[0][0])
         }
         if set(files) == set(REWARDS):
             lines.append((method, [np.load(files[reward]) for reward in REWARDS]))

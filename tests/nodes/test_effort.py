@@ -13,6 +13,8 @@ from ComfyUI_DNO.dno.objective import Weighted
 from ComfyUI_DNO.dno.optimizers import SGD, Adam, Langevin, Rotation
 from ComfyUI_DNO.dno.presets import PRESETS
 from ComfyUI_DNO.dno.steer import Pass, Steer
+from ComfyUI_DNO.nodes.host.picture import directions
+from ComfyUI_DNO.nodes.host.picture.directions import LinearMap
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.plan import EFFORTS, planned
 from ComfyUI_DNO.nodes.presets import USUAL, DNOPreset, DNOSteering, parsed
@@ -289,3 +291,15 @@ def test_a_time_budget_ends_a_pass_in_the_middle(parts, monkeypatch):
 def test_targets_end_between_passes(parts):
     history = run(parts, effort="fast", options=Options(use_target=True, target_reward=-100.0))[1]
     assert len(history.records) == 1 and "target" in history.stop_reason
+
+
+def test_fast_finds_its_rough_directions_by_the_map_where_it_agrees(parts, monkeypatch):
+    """Three of its five passes at most, and none where the map explains too little."""
+    asked = []
+    call = LinearMap.__call__
+    monkeypatch.setattr(LinearMap, "__call__", lambda self, x: asked.append(1) or call(self, x))
+    for explained in (0.0, 1.0):
+        monkeypatch.setattr(directions, "_explained", lambda *_, share=explained: share)
+        asked.clear()
+        run(parts, effort="fast")
+        assert len(asked) == (3 * 2 if explained else 0)  # three steps, of which two draw
