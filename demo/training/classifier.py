@@ -10,6 +10,7 @@ from torch import Tensor
 from ..classifier import Classifier
 from .fitting import fit
 from .pictures import Labels, Studio
+from .precision import autocast
 
 BATCH = 64
 
@@ -49,7 +50,7 @@ def soften(picture: Tensor, generator: torch.Generator) -> Tensor:
 
 def loss_of(network: Classifier, picture: Tensor, labels: Labels, true_colours: Tensor) -> Tensor:
     """Cross entropy; colours count only where the light is true."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         concept, colour, background = (logits.float() for logits in network(picture))
     loss = F.cross_entropy(concept, labels.concept, label_smoothing=0.02)
     plain = labels[true_colours]

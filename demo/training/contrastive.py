@@ -21,6 +21,7 @@ from .captions import Captions
 from .optimizers import MuonAndAdam, exponential_average
 from .phrases import Phrases, alike, every_thing, fits, phrases, rows_of
 from .pictures import Labels, Studio
+from .precision import autocast
 from .progress import Session
 from .scene_phrases import fits as scene_fits
 from .scene_phrases import wishes_of
@@ -112,7 +113,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(5_000_000 + self.session.step)
         rich = self.session.step % 3 == 2
         picture, rows, right, wrong = (self._rich if rich else self._plain)(generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             text = text_embed(self._network, rows)
         kept = None
         if self.session.progress < FAST:
@@ -162,7 +163,7 @@ class Trainer:
         return picture, Labels(*map(torch.cat, columns)), torch.cat([true_colours, own])
 
     def _logits(self, picture: Tensor, text: Tensor, kept: Tensor | None = None) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             seen = image_embed(self._network, picture, kept)
         return self._network.logit_scale.exp() * seen @ text.T
 

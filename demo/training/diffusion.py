@@ -10,6 +10,7 @@ from ..clip import WORD_WIDTH, Tokens
 from ..mmdit import Denoiser
 from .captions import Captions
 from .optimizers import MuonAndAdam, exponential_average
+from .precision import autocast
 from .progress import Session, load_part
 
 SESSION, SCENE_SESSION = "diffusion.session", "scenes.session"
@@ -34,7 +35,7 @@ def loss_of(
     sigma = noise_levels(torch.sigmoid(1.2 * normal))
     noise = torch.randn(latent.shape, generator=generator)
     level = sigma[:, None, None, None]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         velocity = network(level * noise + (1 - level) * latent, sigma, tokens)
     return (velocity.float() - (noise - latent)).square().mean()
 
@@ -160,7 +161,7 @@ def sample(
     sigmas = noise_levels(torch.linspace(1, 0, steps + 1))
     both = Tokens.cat([tokens, *[empty] * len(noise)])
     for sigma, following in zip(sigmas, sigmas[1:], strict=False):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             velocity = network(latent.repeat(2, 1, 1, 1), sigma.expand(2 * len(noise)), both)
         conditional, unconditional = velocity.float().chunk(2)
         guided = unconditional + GUIDANCE * (conditional - unconditional)

@@ -11,6 +11,7 @@ from ..quality import FAULTS
 from ..reward_model import SIDE as CLIP_SIDE
 from ..vae import Decoder
 from .contrastive import image_embed
+from .precision import autocast
 
 NONE = -1
 
@@ -77,7 +78,7 @@ def melted(latent: Tensor, decoder: Decoder, generator: torch.Generator) -> Tens
     patch = 2 ** int(torch.randint(3, (1,), generator=generator))
     noise = torch.randn(count, latent.shape[1], side // patch, side // patch, generator=generator)
     noise = noise.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         picture = decoder(latent + noise * _between(0.35, 1.1, count, generator))
     return picture.float().clamp(0, 1)
 

@@ -11,6 +11,7 @@ from ..mmdit import CHANNELS, GRID, PATCH
 from ..vae import Encoder
 from .captions import Captions
 from .pictures import Labels, Studio
+from .precision import autocast
 
 HELD_OUT = 240
 _BATCH = 16
@@ -61,7 +62,7 @@ def encode(studio: Studio, encoder: Encoder, path: Path, count: int) -> LatentSe
         for start in range(0, count, _BATCH):
             batch = labels[start : start + _BATCH]
             pictures = studio.draw(batch, generator).contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.inference_mode(), autocast():
                 latents[start : start + _BATCH] = encoder(pictures).half()
         columns = torch.stack([labels.concept, labels.colour, labels.background])
         temporary = path.with_suffix(".tmp")

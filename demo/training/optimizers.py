@@ -5,6 +5,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
+from .precision import FAST
+
 ITERATIONS = 3
 
 
@@ -73,7 +75,7 @@ class MuonAndAdam:
 def orthogonal(matrices: Tensor) -> Tensor:
     """Wide matrices with singular values brought near 1 by a quintic Newton-Schulz iteration."""
     scaled = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    result = scaled.bfloat16()
+    result = scaled.to(FAST)
     for _ in range(ITERATIONS):
         gram = result @ result.mT
         quadratic = torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315)

@@ -19,6 +19,7 @@ from . import diffusion
 from .captions import Captions
 from .faults import NONE, melted, spoiled
 from .fitting import fit
+from .precision import autocast
 from .progress import say_progress
 from .scene_captions import scene_sentences
 from .scenes import random_scenes
@@ -72,7 +73,7 @@ def _part(stage: Stage, weights: Weights, captions: Captions, seed: int) -> dict
     encoder.load_state_dict(weights.encoder)
     decoder.load_state_dict(weights.decoder)
     scenes = random_scenes(stage.studio, _PART, generator)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         latent = encoder(stage.draw(scenes, generator)).float()
         decoded = decoder(latent).float()
     network = Denoiser(len(captions.identifiers) + 1).eval()
@@ -84,7 +85,7 @@ def _part(stage: Stage, weights: Weights, captions: Captions, seed: int) -> dict
     tokens, empty = captions.tokens(sentences), captions.tokens([""])
     drawn = diffusion.sample(network, tokens, empty, noise, steps=_STEPS)
     mixed = torch.where(torch.rand(_PART, 1, 1, 1, generator=generator) < 0.5, latent, drawn)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         generated = decoder(drawn).float()
     pictures = {"decoded": decoded, "generated": generated}
     pictures["melted"] = melted(mixed, decoder, generator)
@@ -113,7 +114,7 @@ def batch(
 
 def loss_of(network: Quality, picture: Tensor, fault: Tensor, generated: Tensor) -> Tensor:
     """Cross entropies of every fault, and of the source of clean pictures."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         logits = network(picture).float()
     wanted = (fault[:, None] == torch.arange(len(FAULTS))).float()
     loss = F.binary_cross_entropy_with_logits(logits[:, :-1], wanted) * 4

@@ -15,6 +15,7 @@ from ..vocabulary import CONCEPTS
 from .classifier import soften
 from .fitting import fit
 from .pictures import Studio
+from .precision import autocast
 from .scenes import NOTHING, Scenes, random_scenes
 from .stage import Stage
 
@@ -35,7 +36,7 @@ def pictures(stage: Stage, scenes: Scenes, generator: torch.Generator) -> Tensor
 
 def loss_of(network: SceneJudge, picture: Tensor, scenes: Scenes) -> Tensor:
     """Cross entropies of what each thing's cell says, and of the whole picture's parts."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         seen = {name: logits.float() for name, logits in network(picture).items()}
     which, slot = (scenes.concept != NOTHING).nonzero(as_tuple=True)
     place = scenes.place[which, slot] * CELLS

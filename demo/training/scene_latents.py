@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..mmdit import CHANNELS, GRID, PATCH
 from ..vae import Encoder
+from .precision import autocast
 from .scene_captions import scene_sentences
 from .scenes import Scenes, random_scenes
 from .stage import Stage
@@ -74,6 +75,6 @@ class SceneLatents:
         for start in range(0, len(scenes), _BATCH):
             pictures = self._stage.draw(scenes[start : start + _BATCH], generator)
             pictures = pictures.contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.inference_mode(), autocast():
                 latents[start : start + _BATCH] = self._encoder(pictures).half()
         return latents

@@ -14,9 +14,9 @@ from .pictures import Studio
 
 NOTHING = -1
 """No thing in this place; as a tint: any colour, not one of the ten."""
-PLAIN_SHARE = 0.34
+PLAIN_SHARE = 0.2
 """Pictures as in the first stage: one thing, large, in the middle, on one of the ten grounds."""
-_SINGLE, _SEVERAL = 0.6, 0.2  # shares of the others; the rest shows two different things
+_SINGLE, _SEVERAL = 0.4, 0.3  # shares of the others; the rest shows two different things
 _GROUND_WEIGHTS = (0.42, 0.12, 0.05, 0.05, 0.05, 0.08, 0.08, 0.08, 0.07)
 _LIGHT_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
 _SIDE_WEIGHTS = (0.7, 0.15, 0.15)
@@ -71,7 +71,7 @@ class Scenes:
 
 
 def random_scenes(studio: Studio, count: int, generator: torch.Generator) -> Scenes:
-    """A third plain pictures, two thirds rich ones; what is open is drawn continuously."""
+    """A fifth plain pictures, the others rich; what is open is drawn continuously."""
     plain = torch.rand(count, generator=generator) < PLAIN_SHARE
     kind = torch.rand(count, generator=generator)
     several = ~plain & (kind >= _SINGLE) & (kind < _SINGLE + _SEVERAL)

@@ -11,6 +11,7 @@ from ..vae import Decoder, Encoder, Residual
 from ..weights import Weights
 from .optimizers import BatchedMuon, exponential_average
 from .pictures import SIZE
+from .precision import autocast
 from .progress import Session, load_part
 from .scenes import random_scenes
 from .stage import Stage
@@ -49,7 +50,7 @@ def loss_of(network: Autoencoder, picture: Tensor) -> tuple[Tensor, Tensor]:
     L1 on pixels and on their differences keeps edges sharp; the latents are held near mean 0,
     standard deviation 1 and within the decoder's clamp.
     """
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         latent = network.encoder(picture).float()
         noisy = latent + LATENT_NOISE * torch.randn_like(latent)
         restored = network.decoder(noisy.contiguous(memory_format=torch.channels_last)).float()

@@ -16,6 +16,7 @@ from . import diffusion
 from .captions import Captions
 from .latents import LatentSet
 from .pictures import NATURAL, Labels, Studio
+from .precision import autocast
 from .progress import say_progress
 
 _BATCH = 32
@@ -135,7 +136,7 @@ def worsen(picture: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _pixels(decoder: Decoder, latent: Tensor) -> Tensor:
-    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.inference_mode(), autocast():
         picture = decoder(latent.contiguous(memory_format=torch.channels_last))
     return shrink(picture.float().clamp(0, 1))
 
