@@ -114,6 +114,10 @@ class SceneJudge(nn.Module):
         """Which of a wish's parts one picture (1, 3, H, W) shows."""
         return verdict(self.things(image)[0], self.settings(image)[0], wish)
 
+    def arranged(self, image: Tensor, wish: Wish) -> dict[str, bool]:
+        """As ``fulfilled``, of the parts that need no name: what a thing looks like is all one."""
+        return arrangement(self.things(image)[0], wish)
+
 
 def verdict(things: list[Thing], setting: dict[str, str], wish: Wish) -> dict[str, bool]:
     """Which parts of a wish are right, of those that it names."""
@@ -138,6 +142,19 @@ def verdict(things: list[Thing], setting: dict[str, str], wish: Wish) -> dict[st
         right["background"] = setting["background"] == wish.background
     if wish.light:
         right["light"] = wish.light in (setting["light"], setting["side"])
+    return right
+
+
+def arrangement(things: list[Thing], wish: Wish) -> dict[str, bool]:
+    """Whether so many things are there; place, size and colour are those of the likeliest."""
+    first = things[0] if things else None
+    right = {"count": len(things) == (2 if wish.relation else wish.count)}
+    if wish.colour:
+        right["colour"] = first is not None and first.colour == wish.colour
+    if wish.size:
+        right["size"] = first is not None and _sized(first.size, wish.size)
+    if wish.place:
+        right["place"] = first is not None and _placed(first, wish.place)
     return right
 
 

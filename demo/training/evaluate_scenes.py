@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..scene_judge import SceneJudge
 from ..scenery import COUNTABLE, PATTERNS, RELATIONS, SCENES, Wish
 from ..vocabulary import BACKGROUNDS, COLOURABLE, COLOURS
 
@@ -56,17 +55,23 @@ def scene_wishes(seed: int = SEED) -> dict[str, list[Wish]]:
     return wishes
 
 
-def measure(
-    draw: Callable[[str, int], Tensor], judge: SceneJudge, wishes: dict[str, list[Wish]]
-) -> tuple[list[Wish], list[Tensor], dict[str, tuple[int, int]]]:
-    """All wishes, their pictures, and how many of each part are right of how many named."""
+def drawn(
+    draw: Callable[[str, int], Tensor], wishes: dict[str, list[Wish]]
+) -> tuple[list[Wish], list[Tensor]]:
+    """All wishes, and a picture of each."""
     every = [wish for kind in wishes.values() for wish in kind]
-    images = [draw(wish.prompt, SEED + index) for index, wish in enumerate(every)]
-    marks: dict[str, list[bool]] = {}
-    for wish, image in zip(every, images, strict=True):
-        for part, right in judge.fulfilled(image, wish).items():
-            marks.setdefault(part, []).append(right)
-    return every, images, {part: (sum(each), len(each)) for part, each in marks.items()}
+    return every, [draw(wish.prompt, SEED + index) for index, wish in enumerate(every)]
+
+
+def marks(
+    judge: Callable[[Tensor, Wish], dict[str, bool]], wishes: list[Wish], images: list[Tensor]
+) -> dict[str, tuple[int, int]]:
+    """How many of each part the judge calls right, of how many that are named."""
+    given: dict[str, list[bool]] = {}
+    for wish, image in zip(wishes, images, strict=True):
+        for part, right in judge(image, wish).items():
+            given.setdefault(part, []).append(right)
+    return {part: (sum(each), len(each)) for part, each in given.items()}
 
 
 def save_sheet(wishes: list[Wish], images: list[Tensor], path: Path, columns: int = 8) -> None:

@@ -8,10 +8,10 @@ import torch
 from demo import reward_model
 from demo.classifier import COLOUR_CLASSES
 from demo.quality import FAULTS, Quality
-from demo.scene_judge import CELL_PARTS, CELLS, WHOLE_PARTS, SceneJudge, Thing, verdict
+from demo.scene_judge import CELL_PARTS, CELLS, WHOLE_PARTS, SceneJudge, Thing, arrangement, verdict
 from demo.scenery import GROUNDS, LIGHTS, Wish
 from demo.training.contrastive import image_embed
-from demo.training.evaluate_scenes import COUNTS, measure, scene_wishes
+from demo.training.evaluate_scenes import COUNTS, drawn, marks, scene_wishes
 from demo.training.faults import NONE, adversarial, melted, spoiled
 from demo.training.pictures import SIZE, Studio
 from demo.training.quality import area
@@ -125,6 +125,21 @@ def test_a_verdict_is_of_what_the_wish_names(wish, things, right):
     assert verdict(things, ROOM, wish) == right
 
 
+@pytest.mark.parametrize(
+    ("wish", "things", "right"),
+    [
+        (Wish("cat"), [], {"count": False}),
+        (Wish("cat", count=2), [thing("dog"), thing("car")], {"count": True}),
+        (Wish("cat", relation="above", other="dog"), [thing("car")], {"count": False}),
+        (Wish("cat", "red", place="left"), [thing("dog", 0.3), thing("cat", 0.9, colour="blue")],
+         {"count": False, "colour": True, "place": True}),
+        (Wish("cat", size="small"), [thing("dog", size=0.9)], {"count": True, "size": False}),
+    ],
+)  # fmt: skip
+def test_an_arrangement_needs_no_names(wish, things, right):
+    assert arrangement(things, wish) == right
+
+
 def test_rich_prompts_are_fixed_and_counted():
     wishes = scene_wishes()
     assert wishes == scene_wishes()
@@ -132,15 +147,13 @@ def test_rich_prompts_are_fixed_and_counted():
     assert {kind: len(each) for kind, each in wishes.items()} == COUNTS
     assert sum(COUNTS.values()) == 64
 
-    class Kind:
-        def fulfilled(self, image, wish):
-            return {"thing": bool(image.mean() > 0.5), "named": wish.count > 1}
-
-    every, images, figures = measure(
-        lambda prompt, seed: torch.full((1, 3, 8, 8), float(seed % 2)), Kind(), wishes
-    )
-    assert figures == {"thing": (32, 64), "named": (COUNTS["count"], 64)}
+    every, images = drawn(lambda prompt, seed: torch.full((1, 3, 8, 8), float(seed % 2)), wishes)
     assert len(every) == len(images) == 64
+
+    def kind(image, wish):
+        return {"thing": bool(image.mean() > 0.5), "named": wish.count > 1}
+
+    assert marks(kind, every, images) == {"thing": (32, 64), "named": (COUNTS["count"], 64)}
 
 
 # Quality
