@@ -33,7 +33,7 @@ def wishes_of(scenes: Scenes, altered: bool, generator: torch.Generator) -> list
     for index in range(len(scenes)):
         row = Row(**{name: column[index] for name, column in columns.items()})
         wish = _wish(row, dict(zip(PARTS, seen[index], strict=True)), choice)
-        wishes.append(_altered(wish, choice) if altered else wish)
+        wishes.append(_altered(wish, row, choice) if altered else wish)
     return wishes
 
 
@@ -147,8 +147,9 @@ def _wish(row: Row, seen: dict[str, int], choice: random.Random) -> Wish:
     return Wish(**fields)
 
 
-def _altered(wish: Wish, choice: random.Random) -> Wish:
-    """The same with another value of one part that it names."""
+def _altered(wish: Wish, row: Row, choice: random.Random) -> Wish:
+    """The same with another value of one part that it names; no other thing of the picture's."""
+    shown = [CONCEPTS[index] for index in row.concept if index != NOTHING]
     others = {
         "concept": COLOURABLE, "colour": COLOURS, "size": _SIZES, "background": BACKGROUNDS,
         "place": _ACROSS if wish.place in _ACROSS else _DOWN,
@@ -160,5 +161,5 @@ def _altered(wish: Wish, choice: random.Random) -> Wish:
         others["concept"] = COUNTABLE
     named = [part for part in others if getattr(wish, part) not in (None, 1)]
     part = choice.choice(named)
-    values = [value for value in others[part] if value != getattr(wish, part)]
+    values = [value for value in others[part] if value not in (getattr(wish, part), *shown)]
     return dataclasses.replace(wish, **{part: choice.choice(values)})
