@@ -66,33 +66,6 @@ def test_comfyuis_own_opaque_attention_is_replaced(monkeypatch):
         attend(attention_sage, q, q, q, 2)  # pictures are made by the user's own kernel
 
 
-@pytest.mark.parametrize("tokens, given_way", [(4 * 4, False), (4 * 4 + 1, True)])
-def test_attention_that_keeps_matrices_gives_way_where_they_are_large(
-    monkeypatch, tokens, given_way
-):
-    lean = []
-    monkeypatch.setattr(guards, "attention_pytorch", lambda *qkv, **_: lean.append(1) or qkv[0])
-    attend = guards.attention(None)
-    q = torch.randn(1, tokens, 8, requires_grad=True)
-    attend(host.attention_sub_quad, q, q, q, 2)
-    attend(host.attention_sub_quad, q, q, q, heads=2)
-    split = q.unflatten(-1, (2, 4)).transpose(1, 2)
-    attend(host.attention_sub_quad, split, split, split, 2, skip_reshape=True)
-    assert len(lean) == 3 * given_way
-
-
-def test_attention_that_stays_gives_what_it_gives_without_a_gradient():
-    attend = guards.attention(None)
-    q = torch.randn(2, 12, 16, requires_grad=True)
-    with torch.no_grad():
-        plain = attend(host.attention_sub_quad, q, q, q, 4)
-    out = attend(host.attention_sub_quad, q, q, q, 4)
-    assert torch.equal(out, plain)
-    gradient = torch.autograd.grad(out.square().sum(), q)[0]
-    reference = host.attention_pytorch(q, q, q, 4).square().sum()
-    torch.testing.assert_close(gradient, torch.autograd.grad(reference, q)[0])
-
-
 def test_training_is_believed_for_the_gradient_alone():
     seen = []
 

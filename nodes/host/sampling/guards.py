@@ -21,7 +21,6 @@ from ....dno.autograd.saved import insist_on_writes_allowed
 from .. import compat
 
 LARGE = ("sub_quad", "split", "basic")  # attention whose graph keeps attention matrices
-FEW_TOKENS = 4  # as many times the head's width: their matrix is no larger than q, k, v and output
 FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
 
 _own_kernels: ContextVar[bool] = ContextVar("own_kernels", default=False)
@@ -67,9 +66,8 @@ def attention(chosen: Callable | None) -> Callable:
     """The user's attention, with torch's in its place where a gradient is wanted.
 
     Sage, flash and int8 have no backward, and ComfyUI's sub-quadratic and split attention keep
-    whole attention matrices for theirs: torch's keeps q, k, v and the output. Matrices that are no
-    larger than those may stay, and nothing is computed again. The difference to the picture's
-    kernel is rounding; within `own_kernels` it is taken in backward alone.
+    whole attention matrices for theirs: torch's keeps q, k, v and the output. The difference to the
+    picture's kernel is rounding; within `own_kernels` it is taken in backward alone.
 
     chosen: the override that the model carries already.
     """
@@ -80,7 +78,7 @@ def attention(chosen: Callable | None) -> Callable:
             return own(q, k, v, *args, **kwargs)
         if _is_opaque(chosen):
             own = _lean(own)
-        elif _is_opaque(function) or _is_large(function, q, k, *args, **kwargs):
+        elif _is_opaque(function) or _is_large(function):
             lean = _lean(function)
             own = functools.partial(chosen, lean) if chosen else lean
         result = own(q, k, v, *args, **kwargs)
@@ -163,11 +161,8 @@ def refuse_cut_gradients(network: torch.nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _is_large(function, q, k, heads, *args, skip_reshape=False, **kwargs) -> bool:
-    """Whether its graph keeps matrices that outweigh what torch's attention keeps."""
-    width = q.shape[-1] if skip_reshape else q.shape[-1] // heads
-    large = any(kind in getattr(function, "__name__", "") for kind in LARGE)
-    return large and k.shape[-2] > FEW_TOKENS * width
+def _is_large(function: Callable) -> bool:
+    return any(kind in getattr(function, "__name__", "") for kind in LARGE)
 
 
 def _is_opaque(function: Callable | None) -> bool:
