@@ -7,6 +7,7 @@ was trained on rendered pictures only, never on generated ones, and no reward of
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +116,8 @@ class SceneJudge(nn.Module):
         return verdict(self.things(image)[0], self.settings(image)[0], wish)
 
     def arranged(self, image: Tensor, wish: Wish) -> dict[str, bool]:
-        """As ``fulfilled``, of the parts that need no name: what a thing looks like is all one."""
-        return arrangement(self.things(image)[0], wish)
+        """As ``fulfilled``, whatever the things look like."""
+        return arrangement(self.things(image)[0], self.settings(image)[0], wish)
 
 
 def verdict(things: list[Thing], setting: dict[str, str], wish: Wish) -> dict[str, bool]:
@@ -145,17 +146,12 @@ def verdict(things: list[Thing], setting: dict[str, str], wish: Wish) -> dict[st
     return right
 
 
-def arrangement(things: list[Thing], wish: Wish) -> dict[str, bool]:
-    """Whether so many things are there; place, size and colour are those of the likeliest."""
-    first = things[0] if things else None
-    right = {"count": len(things) == (2 if wish.relation else wish.count)}
-    if wish.colour:
-        right["colour"] = first is not None and first.colour == wish.colour
-    if wish.size:
-        right["size"] = first is not None and _sized(first.size, wish.size)
-    if wish.place:
-        right["place"] = first is not None and _placed(first, wish.place)
-    return right
+def arrangement(things: list[Thing], setting: dict[str, str], wish: Wish) -> dict[str, bool]:
+    """The verdict if everything were the thing of the wish; of a relation, that there are two."""
+    things = [dataclasses.replace(thing, concept=wish.concept) for thing in things]
+    if wish.relation:
+        wish = dataclasses.replace(wish, count=2, relation=None, other=None)
+    return verdict(things, setting, wish)
 
 
 def related(first: Thing, second: Thing, relation: str) -> bool:

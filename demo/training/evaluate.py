@@ -26,7 +26,6 @@ from ..scene_judge import SceneJudge
 from ..vocabulary import BACKGROUNDS, COLOURABLE, COLOURS, CONCEPTS, prompt
 from ..weights import WEIGHTS
 from .captions import Captions, tokenizer
-from .evaluate_scenes import SEED as SEED_OF_SCENES
 from .evaluate_scenes import drawn, marks, save_sheet, scene_wishes
 from .pictures import NATURAL, Labels
 from .views import shrink
@@ -164,7 +163,7 @@ def main() -> None:
             print(f"{title} {len(tasks)}, {judge_name}: {rounded}")
         save_grid(tasks, images, arguments.grid if tasks is coloured else arguments.plain_grid)
     if SCENE_JUDGE_WEIGHTS.exists():
-        wishes, images = drawn(host.draw, scene_wishes(arguments.scene_seed))
+        wishes, images = drawn(host.draw, scene_wishes())
         scenes = SceneJudge.load()
         for title, asked in (("named", scenes.fulfilled), ("whatever it is", scenes.arranged)):
             figures = marks(asked, wishes, images).items()
@@ -184,7 +183,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--grid", type=Path, default=GRID)
     parser.add_argument("--scene-grid", type=Path, default=SCENE_GRID)
-    parser.add_argument("--scene-seed", type=int, default=SEED_OF_SCENES, help="of the prompts")
     parser.add_argument("--plain-grid", type=Path, default=Path(".comfyui/demo_training/plain.png"))
     return parser.parse_args()
 

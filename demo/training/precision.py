@@ -2,10 +2,11 @@
 
 import torch
 
-FAST = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+NATIVE = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+FAST = torch.bfloat16 if NATIVE else torch.float32
 """Type of the products in training. A CPU without bfloat16 is twenty times slower in it."""
 
 
 def autocast() -> torch.autocast:
     """Products in ``FAST``; everything else stays in single precision."""
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.float32 != FAST)
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=NATIVE)

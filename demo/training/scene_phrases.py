@@ -149,7 +149,6 @@ def _wish(row: Row, seen: dict[str, int], choice: random.Random) -> Wish:
 
 def _altered(wish: Wish, row: Row, choice: random.Random) -> Wish:
     """The same with another value of one part that it names; no other thing of the picture's."""
-    shown = [CONCEPTS[index] for index in row.concept if index != NOTHING]
     others = {
         "concept": COLOURABLE, "colour": COLOURS, "size": _SIZES, "background": BACKGROUNDS,
         "place": _ACROSS if wish.place in _ACROSS else _DOWN,
@@ -159,7 +158,9 @@ def _altered(wish: Wish, row: Row, choice: random.Random) -> Wish:
     if wish.count > 1:
         others["count"] = (2, 3)
         others["concept"] = COUNTABLE
+    shown = [CONCEPTS[index] for index in row.concept if index != NOTHING]
+    others["concept"] = [name for name in others["concept"] if name not in shown]
     named = [part for part in others if getattr(wish, part) not in (None, 1)]
     part = choice.choice(named)
-    values = [value for value in others[part] if value not in (getattr(wish, part), *shown)]
+    values = [value for value in others[part] if value != getattr(wish, part)]
     return dataclasses.replace(wish, **{part: choice.choice(values)})

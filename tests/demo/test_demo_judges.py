@@ -128,16 +128,20 @@ def test_a_verdict_is_of_what_the_wish_names(wish, things, right):
 @pytest.mark.parametrize(
     ("wish", "things", "right"),
     [
-        (Wish("cat"), [], {"count": False}),
-        (Wish("cat", count=2), [thing("dog"), thing("car")], {"count": True}),
-        (Wish("cat", relation="above", other="dog"), [thing("car")], {"count": False}),
-        (Wish("cat", "red", place="left"), [thing("dog", 0.3), thing("cat", 0.9, colour="blue")],
-         {"count": False, "colour": True, "place": True}),
-        (Wish("cat", size="small"), [thing("dog", size=0.9)], {"count": True, "size": False}),
+        (Wish("cat", ground="room"), [], {"thing": False, "ground": True}),
+        (Wish("cat", count=2), [thing("dog"), thing("car")], {"thing": True, "count": True}),
+        (Wish("cat", count=3), [thing("dog"), thing("car")], {"thing": True, "count": False}),
+        (Wish("cat", relation="above", other="dog"), [thing("car"), thing("star")],
+         {"thing": True, "count": True}),
+        (Wish("cat", relation="above", other="dog"), [thing("cat")],
+         {"thing": True, "count": False}),
+        (Wish("cat", "red", place="left"), [thing("dog", 0.3)],
+         {"thing": True, "colour": True, "place": True}),
+        (Wish("cat", size="small"), [thing("dog", size=0.9)], {"thing": True, "size": False}),
     ],
 )  # fmt: skip
 def test_an_arrangement_needs_no_names(wish, things, right):
-    assert arrangement(things, wish) == right
+    assert arrangement(things, ROOM, wish) == right
 
 
 def test_rich_prompts_are_fixed_and_counted():
