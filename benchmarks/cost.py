@@ -6,7 +6,8 @@ T F is one plain sampling of T steps. An iteration needs a sampling and its back
 all steps are kept, 3 T F where whole steps or blocks are computed twice, 4 T F where blocks are
 computed again within steps that are. Beside it stands what waits for backward after a sampling.
 Decoding, reward, regularizers and read-outs come on top, once per iteration. Seconds are the
-processor's, so that other work on the machine does not count. Writes cost.md beside this file.
+processor's, and each ratio the median of five rounds', so that other work on the machine hardly
+counts. Writes cost.md beside this file.
 """
 
 from __future__ import annotations
@@ -14,15 +15,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from operator import truediv
 from pathlib import Path
 from statistics import median
 
 from demo_runs import CFG, HOME, ROOT, SIZE, Demo
 from live import inside, pull
 
-REPEATS = 3
-
-
+REPEATS = 5
 LEVELS = ("RECORDED", "CALL", "KEPT", "NESTED", "SPLIT")
 
 
@@ -74,8 +74,8 @@ def _row(name: str, guider, latent, steps: int) -> str:
                 times.append(_seconds(lambda level=level: pull(sampling, level)))
 
     inside(guider, _sigmas(guider.model_patcher, steps), latent, measure)
-    base = median(seconds[None])
-    cells = [f"{median(seconds[level]) / base:.2f} T F, {kept[level]:.1f} MB" for level in LEVELS]
+    ratio = {level: median(map(truediv, seconds[level], seconds[None])) for level in LEVELS}
+    cells = [f"{ratio[level]:.2f} T F, {kept[level]:.1f} MB" for level in LEVELS]
     return f"| {name} | {steps} | {' | '.join(cells)} |"
 
 

@@ -37,7 +37,7 @@ from .scenes import NOTHING, Scenes
 
 LONGEST = 15
 """Words that fit in a prompt; what is beyond is not said."""
-_EMPTY, _STRANGE = 0.1, 0.12
+_EMPTY, _STRANGE, _UNCOUNTED = 0.1, 0.12, 0.05
 
 
 def scene_sentences(scenes: Scenes, generator: torch.Generator) -> list[str]:
@@ -108,7 +108,7 @@ def _subject(row: Row, choice: random.Random) -> str:
     if row.count > 1:
         name = plural(CATALOGUE[row.concept[0]].name)
         words = _coloured(name, row.colour[0])
-        return words if choice.random() < 0.15 else f"{NUMBERS[row.count - 1]} {words}"
+        return words if choice.random() < _UNCOUNTED else f"{NUMBERS[row.count - 1]} {words}"
     concept = CATALOGUE[row.concept[0]]
     names = (concept.name, *concept.synonyms)
     name = names[0] if choice.random() < 0.75 else choice.choice(names)

@@ -14,13 +14,15 @@ from .pictures import Studio
 
 NOTHING = -1
 """No thing in this place; as a tint: any colour, not one of the ten."""
-PLAIN_SHARE = 0.2
+PLAIN_SHARE = 0.15
 """Pictures as in the first stage: one thing, large, in the middle, on one of the ten grounds."""
-_SINGLE, _SEVERAL = 0.4, 0.3  # shares of the others; the rest shows two different things
+_SINGLE, _SEVERAL = 0.38, 0.37  # shares of the others; the rest shows two different things
 _GROUND_WEIGHTS = (0.42, 0.12, 0.05, 0.05, 0.05, 0.08, 0.08, 0.08, 0.07)
 _LIGHT_WEIGHTS = (0.64, 0.12, 0.12, 0.12)
 _SIDE_WEIGHTS = (0.7, 0.15, 0.15)
 _SHADOW, _UPSIDE_DOWN = 0.3, 0.04
+_TILT, _SLIGHT_TILT, _STEEPEST = 16.0, 4.0, 40.0
+"""Standard deviations in degrees, of half of the things that stand alone and of all others."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Scenes:
 
 
 def random_scenes(studio: Studio, count: int, generator: torch.Generator) -> Scenes:
-    """A fifth plain pictures, the others rich; what is open is drawn continuously."""
+    """Some plain pictures, the others rich; what is open is drawn continuously."""
     plain = torch.rand(count, generator=generator) < PLAIN_SHARE
     kind = torch.rand(count, generator=generator)
     several = ~plain & (kind >= _SINGLE) & (kind < _SINGLE + _SEVERAL)
@@ -81,10 +83,7 @@ def random_scenes(studio: Studio, count: int, generator: torch.Generator) -> Sce
     number[pair] = 2
     concept, colour = _things(studio, number, several, generator)
     place, size = _places(number, plain, generator)
-    tilt = 16 * torch.randn(count, THINGS_AT_MOST, generator=generator)
-    tilt = tilt.clamp(-40, 40)
-    over = torch.rand(count, THINGS_AT_MOST, generator=generator) < _UPSIDE_DOWN
-    tilt = torch.where(over, tilt / 4 + 180, tilt)
+    tilt = _tilts(number, generator)
     ground = _weighted(_GROUND_WEIGHTS, count, generator)
     tints = torch.randint(len(BACKGROUNDS), (count, 2), generator=generator)
     any_colour = torch.rand(count, generator=generator) < torch.where(ground == 0, 0.35, 0.5)
@@ -127,6 +126,17 @@ def _things(
     return concept, colour
 
 
+def _tilts(number: Tensor, generator: torch.Generator) -> Tensor:
+    """Degrees (B, 3); things in company stand nearly upright."""
+    shape = len(number), THINGS_AT_MOST
+    tilted = (torch.rand(shape, generator=generator) < 0.5) & (number == 1)[:, None]
+    spread = torch.where(tilted, _TILT, _SLIGHT_TILT)
+    tilt = spread * torch.randn(shape, generator=generator)
+    tilt = tilt.clamp(-_STEEPEST, _STEEPEST)
+    over = (torch.rand(shape, generator=generator) < _UPSIDE_DOWN) & (number == 1)[:, None]
+    return torch.where(over, tilt / 4 + 180, tilt)
+
+
 def _places(number: Tensor, plain: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Middles (B, 3, 2) and sizes (B, 3) of the things, which hardly overlap."""
     count = len(number)
@@ -137,14 +147,14 @@ def _places(number: Tensor, plain: Tensor, generator: torch.Generator) -> tuple[
     spot = 0.5 + (uniform[:, 2:4] - 0.5) * room * (1 - near)
     alone = torch.where(plain, 0.91 - 0.13 * uniform[:, 0], alone)
     spot = torch.where(plain[:, None], 0.5 + (uniform[:, 2:4] - 0.5) * 0.14, spot)
-    upright = uniform[:, 4] < 0.3  # of two: one above the other
+    # two are beside or above each other, three are a triangle on a side or on its point
+    upright = (uniform[:, 4] < 0.3) | (number == 3)
     turned = uniform[:, 5] < 0.5
     angle = torch.where(upright, 90.0, 0.0) + torch.where(turned, 180.0, 0.0)
-    angle = angle + 40 * (uniform[:, 6] - 0.5)
-    angle = torch.where(number == 3, 360 * uniform[:, 6], angle).deg2rad()
-    side = torch.where(number == 3, 0.36 + 0.07 * uniform[:, 0], 0.4 + 0.1 * uniform[:, 0])
+    angle = (angle + 30 * (uniform[:, 6] - 0.5)).deg2rad()
+    side = torch.where(number == 3, 0.38 + 0.06 * uniform[:, 0], 0.42 + 0.08 * uniform[:, 0])
     radius = torch.where(number == 3, 0.27, 0.245 + 0.03 * uniform[:, 7])
-    wander = (uniform[:, 2:4] - 0.5) * 0.1
+    wander = (uniform[:, 2:4] - 0.5) * 0.08
     place = torch.full((count, THINGS_AT_MOST, 2), 0.5)
     for slot in range(THINGS_AT_MOST):
         turn = angle + 2 * torch.pi * slot / number.clamp(min=2)
