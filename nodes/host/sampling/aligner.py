@@ -26,7 +26,7 @@ from ..progress import Progress
 from .climb import Climb, Climbed, tell_out_of_memory
 from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
-from .levels import MEMORY
+from .needed import evaluation
 from .render import Sampling
 from .replay import Draws
 from .settings import Settings
@@ -123,10 +123,13 @@ class Aligner(comfy.samplers.Sampler):
         patchers = [model_wrap.model_patcher, *model_wrap.loaded_models]
         judges, vaes = networks_in(self.objective), self._vaes()
         beside = [part.patcher for part in (*vaes, *judges)]
-        needed = self._needed(model_wrap.inner_model, noise)
         # Short of room, ComfyUI takes the others off and may fill the card with the model first.
         device = model_wrap.model_patcher.load_device
-        later = sum(patcher.model_size() for patcher in beside if patcher.load_device == device)
+        later, first = (
+            sum(patcher.model_size() for patcher in some if patcher.load_device == device)
+            for some in (beside, patchers)
+        )
+        needed = self._needed(model_wrap, noise, first + later)
         management.load_models_gpu(
             [*patchers, *beside], memory_required=needed, minimum_memory_required=needed + later
         )
@@ -135,12 +138,15 @@ class Aligner(comfy.samplers.Sampler):
             parts = [patcher.model for patcher in patchers] + parts
         return [module for module in parts if isinstance(module, torch.nn.Module)]
 
-    def _needed(self, model, noise: Tensor) -> int:
+    def _needed(self, model_wrap, noise: Tensor, weights: int) -> int:
         """Bytes beside the weights: the larger of an evaluation and a picture, with backward."""
-        share = MEMORY[self.settings.memory] if self.settings.differentiates else 1
-        evaluation = model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
-        decode = Decoder(self.vae, model.process_latent_out)
-        return max(int(share * evaluation), decode.memory(noise.shape))
+        model, device = model_wrap.inner_model, model_wrap.model_patcher.load_device
+        picture = Decoder(self.vae, model.process_latent_out).memory(noise.shape)
+        if not self.settings.differentiates:
+            plain = model.memory_required([2 * noise.shape[0], *noise.shape[1:]])
+            return max(int(plain), picture)
+        room = management.get_total_memory(device) - management.extra_reserved_memory() - weights
+        return max(evaluation(model_wrap, noise.shape, self.settings.memory, room), picture)
 
     def _vaes(self) -> list:
         """The VAE, and the one that steering decodes with if that is another one."""

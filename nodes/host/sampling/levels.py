@@ -18,9 +18,10 @@ from .guards import own_kernels
 from .plan import WORDS, Level, Sizes, plan
 from .weights import Weights, offload_streams_wait
 
-# A choice -> what it needs of what ComfyUI plans for one evaluation of two prompts: the most that
-# any model of benchmarks/memory.md takes. Automatic keeps weights where they are before records.
-MEMORY = {"automatic": 3.5, "recorded": 30, "call": 30, "blocks": 3.5, "least": 2}
+# A choice -> what it needs of what ComfyUI plans, with flash attention, for one evaluation; least:
+# for one prompt of it. Hardly any model of benchmarks/memory.md takes more, or less than half.
+# Automatic keeps weights where they are before records.
+MEMORY = {"automatic": 3.75, "recorded": 31, "call": 31, "blocks": 3.75, "least": 3.75}
 SHARE = 0.85  # of the free memory that a climb plans with
 LEAST = 512 * 2**20  # bytes that even `least` may keep: less is not worth computing anything twice
 NOT_BY_BLOCK = (

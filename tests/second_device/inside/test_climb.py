@@ -47,11 +47,18 @@ def test_room_is_kept_for_the_vae_and_for_the_level(monkeypatch):
 
     monkeypatch.setattr(management, "load_models_gpu", noting)
     needed = {}
-    for memory in ("least", "call"):
+
+    def ask(memory, named):
         unload()
         vae, asked[:] = tiny.vae(), []
         climb(vae=vae, memory=memory, side=24)
         own = [each for each in asked if each[1] is not None and each[1] > each[0]]
-        ((needed[memory], kept),) = own
-        assert kept == needed[memory] + vae.patcher.model_size()
+        ((needed[named], kept),) = own
+        assert kept == needed[named] + vae.patcher.model_size()
+
+    ask("least", "least")
+    ask("call", "call")
     assert needed["call"] > 5 * needed["least"]
+    monkeypatch.setattr(MEMORY, "budget", needed["call"])  # the weights would not stay
+    ask("call", "capped")
+    assert needed["capped"] < 0.2 * needed["call"]
