@@ -206,14 +206,16 @@ class Recomputer:
             self.remedies.add(OVERWRITTEN)
 
     def _learn(self, error: RuntimeError) -> None:
-        text = str(error)
-        cure = next((known for known in (OVERWRITTEN, INFERENCE) if known in text), None)
+        cure = next((known for known in (OVERWRITTEN, INFERENCE) if known in str(error)), None)
         if cure and cure not in self.remedies:
             self.remedies.add(cure)
-        elif LEAF_WRITTEN in text and self._written is not None:
+        elif LEAF_WRITTEN in str(error) and self._written is not None:
             self._written = None
         else:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # it leads to this frame: a cycle would keep what the call has made
 
     def _pull(self, call: Call, prints, tensors, wanted, gradients) -> list[Tensor | None]:
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]

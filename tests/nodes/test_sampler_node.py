@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from contextlib import nullcontext
+
 import comfy.model_management
 import comfy.samplers
 import nodes
@@ -11,6 +14,7 @@ from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 
 from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.dno.optimizers import SGD
+from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom, DNOSamplerHistory
 from ComfyUI_DNO.regularizers import Spectrum
@@ -265,14 +269,15 @@ def assert_untouched(parts, before):
 
 
 class Failing(Tilt):
-    """Fails in one of the ways of the world at the third picture."""
+    """Fails in one of the ways of the world, by default at the third picture."""
 
-    def __init__(self, failure):
-        self.failure, self.calls = failure, 0
+    def __init__(self, failure, at=3):
+        self.failure, self.at, self.calls = failure, at, 0
 
     def __call__(self, image):
         self.calls += 1
-        return super().__call__(image) if self.calls < 3 else self.failure(super().__call__(image))
+        scores = super().__call__(image)
+        return scores if self.calls < self.at else self.failure(scores)
 
 
 def interrupt(scores):
@@ -285,24 +290,52 @@ def memory_runs_out(scores):
 
 
 @pytest.mark.parametrize(
-    ("failure", "raises"),
+    ("failing", "raises"),
     [
-        (None, None),
-        (interrupt, comfy.model_management.InterruptProcessingException),
-        (memory_runs_out, comfy.model_management.OOM_EXCEPTION),
+        (Tilt(), None),
+        (Failing(interrupt), comfy.model_management.InterruptProcessingException),
+        (Failing(memory_runs_out), None),
+        (Failing(memory_runs_out, at=1), comfy.model_management.OOM_EXCEPTION),
     ],
-    ids=["success", "interrupt", "out of memory"],
+    ids=["success", "interrupt", "out of memory", "out of memory at once"],
 )
-def test_nothing_is_left_behind(parts, failure, raises):
+def test_nothing_is_left_behind(parts, failing, raises):
     expected, before = ksampler(parts), state(parts)
-    if raises is None:
-        run(parts)
-    else:
-        with pytest.raises(raises):
-            run(parts, reward={"failing": Weighted(1.0, Failing(failure))})
+    with pytest.raises(raises) if raises else nullcontext():
+        run(parts, reward={"failing": Weighted(1.0, failing)})
     assert_untouched(parts, before)
     assert torch.equal(ksampler(parts), expected)
     assert not comfy.model_management.processing_interrupted()
+
+
+def test_out_of_memory_at_the_smallest_level_keeps_the_best(parts, monkeypatch, caplog):
+    """What a shorter run gives, and a sentence that names the knob; what the error held is free."""
+    pictures, freed = torch.zeros(()), torch.zeros(())  # not lists, which would be put back
+
+    def count(scores):
+        pictures.add_(1)
+        return scores
+
+    def refuse(apply_model, arguments):
+        if pictures >= 2 and torch.is_grad_enabled():
+            memory_runs_out(None)
+        return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+    def emptied():
+        errors = comfy.model_management.OOM_EXCEPTION
+        freed.fill_(not any(type(each) is errors for each in gc.get_objects()))
+        empty()
+
+    empty = comfy.model_management.soft_empty_cache
+    monkeypatch.setattr(comfy.model_management, "soft_empty_cache", emptied)
+    model = parts[0].clone()
+    model.set_model_unet_function_wrapper(refuse)
+    reward = {"counting": Weighted(1.0, Failing(count, at=1))}
+    latent, history, *_ = run((model, *parts[1:]), reward=reward).result
+    assert len(history.records) == 3 and freed  # the last level ran out on its way back
+    assert history.stop_reason == OUT_OF_MEMORY and OUT_OF_MEMORY in caplog.text
+    shorter = run(parts, iterations=2)[0]
+    assert torch.allclose(latent["samples"], shorter["samples"], atol=1e-5)
 
 
 def test_interrupt_within_one_evaluation(parts):

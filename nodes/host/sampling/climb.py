@@ -33,9 +33,8 @@ from .replay import Draws, Source
 from .settings import Settings
 from .start import Start, best_start
 
-INTERRUPTED = management.InterruptProcessingException
-STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError, KeptOnRequest, INTERRUPTED)
-HOST_ERRORS = (INTERRUPTED, management.OOM_EXCEPTION)
+HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
+STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError, KeptOnRequest, *HOST_ERRORS)
 OUT_OF_MEMORY = (
     "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
     "smaller decoder such as TAESD."
@@ -117,10 +116,10 @@ class Climb:
             self._end_early(error)
         finally:
             iterates.close()
+        if history.stop_reason == OUT_OF_MEMORY:  # and with the error its graphs are gone
+            management.soft_empty_cache()
         history.stop_reason = history.stop_reason or self._used_up()
-        latent = history.best.latent
-        if recorded.any():  # recorded calls may run other kernels than a plain sampling does
-            latent = self._replayed(sampling)
+        latent = self._replayed(sampling) if recorded.any() else history.best.latent
         more = (self._decoding, *sampling.warnings, history.stop_reason)
         progress.finish(history.best.image, *self._telling.ended(*more))
         return Climbed(history, latent, denoised, start.origin)
@@ -212,12 +211,14 @@ class Climb:
             raise ValueError(NOTHING_TO_MOVE.format(why, "switch it on" if off else "set 'all'"))
 
     def _end_early(self, error: BaseException) -> None:
-        """Keep the best so far if there is one. An error of the host stays what it is."""
+        """Keep the best so far if there is one. An interrupt of the host stays what it is."""
         of_host = error.__cause__ if isinstance(error.__cause__, HOST_ERRORS) else error
         if self._keeping.keeps(of_host):
             self.history.stop_reason = REASON
             return
-        if isinstance(of_host, HOST_ERRORS):
+        if isinstance(of_host, management.OOM_EXCEPTION) and self.history.records:
+            error = MemoryError(OUT_OF_MEMORY)
+        elif isinstance(of_host, HOST_ERRORS):
             raise of_host
         if isinstance(error, PictureError):
             error = PictureError(f"{error} {overflowed(getattr(self._decode, 'vae', None))}")
@@ -228,6 +229,7 @@ class Climb:
 
     @torch.no_grad()
     def _replayed(self, sampling: Sampling) -> Tensor:
+        """Recorded calls may run other kernels than a plain sampling does."""
         return sampling.render(self.history.best.noise.snapshot(sampling.noise.device))
 
 
