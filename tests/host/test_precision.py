@@ -10,6 +10,9 @@ import comfy.supported_models
 import pytest
 import torch
 
+from ComfyUI_DNO.dno.noise import Noise
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
+
 from ..support import families
 from ..support.families import FAMILIES, build
 from ..support.family_probe import Probe, cosine, sample
@@ -46,6 +49,41 @@ def test_computing_in_half_precision(name):
     with torch.inference_mode():
         model = build(FAMILIES[name], torch.bfloat16)
     assert cosine(gradient(name, model), reference(name)) > 0.9
+
+
+FAINT = 2.0**-27  # fp16 has no number below 2**-24
+
+
+class Pulled(Probe):
+    """The gradients of two images, of which the second is pulled that much fainter."""
+
+    def __init__(self, faint: float = 1.0, level: Level = Level.CALL):
+        super().__init__(level=level)
+        self._faint = faint
+
+    def _probe(self, noise):
+        two = Noise(torch.cat([noise.initial, noise.initial.flip(-1)]))
+        rendered = self.latent = self.sampling.render(two)
+        sizes = torch.tensor([1.0, self._faint]).reshape(-1, *[1] * (rendered.ndim - 1))
+        self.gradient = torch.autograd.grad((rendered.sin() * sizes).sum(), two.leaves())
+
+
+def pulled(name: str, dtype: torch.dtype, **how) -> torch.Tensor:
+    family, probe = FAMILIES[name], Pulled(**how)
+    with torch.inference_mode():
+        sample(families.guider(family, build(family, dtype)), probe, family.latent)
+    return probe.gradient[0]
+
+
+@pytest.mark.parametrize("name", ["SD3", "Flux"])
+def test_a_faint_gradient_comes_through_a_network_in_half_precision(name):
+    """No bit of it is lost, whatever its neighbour's; the rest is the network's own rounding."""
+    exact = pulled(name, torch.float32)
+    for level in (Level.RECORDED, Level.CALL, Level.SPLIT):
+        strong = pulled(name, torch.float16, level=level)
+        faint = pulled(name, torch.float16, faint=FAINT, level=level)
+        assert torch.equal(faint[0], strong[0]) and torch.equal(faint[1] / FAINT, strong[1])
+        assert cosine((faint[1],), (exact[1],)) > 0.998
 
 
 @pytest.mark.parametrize("name", ["SD1.5", "Flux", "Wan 2.1", "Qwen-Image"])
