@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .saved import address
+from .saved import Again, address
 
 
 @dataclass(eq=False)
@@ -73,16 +73,22 @@ def _within(call: _Call | None, blocks: frozenset[nn.Module]) -> bool:
     return False
 
 
-def profile(network: nn.Module, run: Callable[[], Tensor], resident: frozenset[int]) -> Profile:
+def profile(
+    network: nn.Module,
+    run: Callable[[], Tensor],
+    resident: frozenset[int],
+    again: Again | None = None,
+) -> Profile:
     """Run once, with a gradient, and see what is kept by which module of `network`.
 
     resident: storage addresses of weights, which cost nothing to save.
+    again:    what gives a tensor again that need not be saved either.
     """
     result, alive = Profile([], []), []
     stack: list = []
 
     def pack(tensor: Tensor) -> None:
-        if address(tensor) not in (0, *resident):
+        if address(tensor) not in (0, *resident) and not (again and again(tensor)):
             storage = tensor.untyped_storage()
             alive.append(storage)  # so that no other takes its place
             inner = stack[-1] if stack else None

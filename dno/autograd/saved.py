@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from weakref import WeakSet
 
 import torch
@@ -42,6 +42,11 @@ def saved_on(ledger: Ledger) -> Iterator[Ledger]:
     """Within, what autograd saves is on the ledger; what can be had again is not kept at all."""
     with torch.autograd.graph.saved_tensors_hooks(ledger.pack, ledger.unpack):
         yield ledger
+
+
+def fetched(again: Again | None) -> AbstractContextManager:
+    """Within, what `again` gives again is not saved; with None nothing changes."""
+    return saved_on(Ledger(again=again)) if again else nullcontext()
 
 
 def address(tensor: Tensor) -> int:

@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ComfyUI_DNO.nodes.host.judges.clip_vision import as_encoder
+from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.host.sampling.weights import Weights, offload_streams_wait
 
-from ..support import families
+from ..support import families, tiny
+from ..support.examples import picture
 from ..support.families import FAMILIES, build
 from ..support.family_probe import Probe, difference, sample
+from ..support.tiny_encoders import host_vision
 
 FP8 = torch.float8_e4m3fn
 SCALED = getattr(comfy.ops, "scaled_fp8_ops", None)  # of older hosts
@@ -193,3 +197,18 @@ def test_a_streamed_weight_is_not_overwritten_before_backward_has_read_it(waits,
             main.tick()
             freed[stream.name].append(main.now)
     assert (unsafe == 0) is waits
+
+
+@pytest.mark.parametrize("what", ["VAE", "CLIP vision"])
+def test_streams_wait_before_a_picture_is_decoded_or_seen(what, monkeypatch):
+    main, stream = Stream("main"), Stream("offload")
+    vae, encoder = tiny.vae(), as_encoder(host_vision("clip"))
+    monkeypatch.setattr(management, "STREAMS", {torch.device("cpu"): [stream]})
+    monkeypatch.setattr(management, "current_stream", lambda device: main)
+    main.tick()
+    with torch.no_grad():
+        if what == "VAE":
+            Decoder(vae, lambda latent: latent)(torch.zeros(1, 4, 4, 4))
+        else:
+            encoder.image_embed(picture(1))
+    assert stream.seen == {"main": 1}

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from ....dno.autograd.blocks import by_block
 from ....dno.autograd.recompute import Recomputer
+from ....dno.autograd.saved import Again, fetched
 from ....rewards.models.preprocess import CLIP_MEAN, CLIP_STD, Preprocess
 from ....rewards.models.vision import VisionEncoder, collecting
 from ..compat import training
+from ..sampling.weights import offload_streams_wait
 
 _known: WeakKeyDictionary[ClipVisionModel, ComfyVision] = WeakKeyDictionary()
 
@@ -54,6 +56,7 @@ class ComfyVision(VisionEncoder):
         self._layers = max(lists, key=len)
         recomputers = {layer: Recomputer(remember=lambda: training) for layer in self._layers}
         self._recomputers: dict[nn.Module, Recomputer] = recomputers
+        self._again: Again | None = None
         tower = getattr(self.network, "vision_model", None)
         self.family = "clip" if tower is not None else "dinov2"
         if tower is not None and tower.embeddings.class_embedding is None:
@@ -72,15 +75,31 @@ class ComfyVision(VisionEncoder):
     def see(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """Preprocessed (B,3,S,S) -> the embedding (B,D), and the middle layers' patches (B,N,C)."""
         given = pixels.to(self.patcher.load_device)
+        offload_streams_wait(given.device)
         with ExitStack() as stack:
             stack.enter_context(training(torch.is_grad_enabled()))
             stack.enter_context(by_block(self._layers, self._recomputers))
+            stack.enter_context(fetched(self._again))
             stack.enter_context(_given_copies(self._layers))
             middle = stack.enter_context(collecting(self._layers))
             embed = self.network(pixel_values=given)[2]
         embed = embed if embed.ndim == 2 else embed.mean(dim=1)
         patches = (tokens[:, _others(tokens.shape[1]) :] for tokens in middle)
         return tuple(part.to(pixels) for part in (embed, *patches))
+
+    @contextmanager
+    def fetching(self, again: Again | None) -> Iterator[None]:
+        """Within, backward too, `again` fetches the weights that ComfyUI casts or streams."""
+        self._give(again)
+        try:
+            yield
+        finally:
+            self._give(None)
+
+    def _give(self, again: Again | None) -> None:
+        self._again = again
+        for recomputer in self._recomputers.values():
+            recomputer.again = again
 
 
 def _others(tokens: int) -> int:

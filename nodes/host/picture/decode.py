@@ -14,7 +14,9 @@ from torch.autograd.function import once_differentiable
 
 from ....dno.autograd.generators import same_draws
 from ....dno.autograd.recompute import Recomputer
+from ....dno.autograd.saved import Again
 from ....dno.autograd.scaled import scaled
+from ..sampling.weights import offload_streams_wait
 from .plan import Measured, Way, measured
 from .repeatable import recomputed, single_frame
 
@@ -27,6 +29,7 @@ class Decoder:
                 else block by block, one image after the other, or at last in overlapping tiles;
                 where memory runs out all the same, forward or backward, in the next of these ways.
     small:      what to say of a smaller decoder where there is no room for the whole of this.
+    again:      fetches the VAE's weights in backward, where they are cast or streamed.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class Decoder:
         latent_out: Callable[[Tensor], Tensor],
         room: float = math.inf,
         small: str = "",
+        again: Again | None = None,
     ):
         self.vae, self._latent_out, self._room, self._small = vae, latent_out, room, small
+        self._again = again
         self._scale, self._shift = _output_map(vae.process_output)
         half = vae.vae_dtype == torch.float16
         self._decode = scaled(self._plain) if half else self._plain
@@ -127,7 +132,8 @@ class Decoder:
 
     def _by(self, way: Way, latent: Tensor) -> Tensor:
         def decode(part: Tensor) -> Tensor:
-            with recomputed(way.blocks, self.vae.device, self._recomputers):
+            offload_streams_wait(part.device)
+            with recomputed(way.blocks, self.vae.device, self._recomputers, self._again):
                 return self._decode(part)
 
         return way.tiles(decode, latent) if way.tiles else decode(latent)

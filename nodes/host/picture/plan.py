@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ....dno.autograd.profile import Live, profile
+from ....dno.autograd.saved import Again
 from ..ordinary import ordinary_modules
+from ..sampling.weights import Weights
 from .repeatable import recomputed
 from .tiles import Tiles, split
 
@@ -105,18 +107,25 @@ def measured(vae, decode: Callable[[Tensor], Tensor]) -> Measured:
     network = vae.first_stage_model
     if network not in _known:
         management.load_models_gpu([vae.patcher])
-        with torch.inference_mode(False), ordinary_modules([network]) as resident:
-            _known[network] = _measure(vae, decode, resident)
+        weights = Weights()
+        with (
+            torch.inference_mode(False),
+            ordinary_modules([network]) as resident,
+            weights.watched([network]),
+        ):
+            _known[network] = _measure(vae, decode, resident, weights.of(network))
     return _known[network]
 
 
-def _measure(vae, decode, resident: frozenset[int]) -> Measured:
+def _measure(vae, decode, resident: frozenset[int], again: Again | None) -> Measured:
     scale = vae.spacial_compression_decode()
     sides = [max(3, -(-pixels // scale)) for pixels in PROBES]
     probes = [_latent(vae, side) for side in sides]
-    blocks = profile(vae.first_stage_model, lambda: decode(probes[-1]), resident).blocks()
-    whole = [_peak(decode, probe) for probe in probes]
-    with recomputed(blocks, vae.device, {}):
+    network, largest = vae.first_stage_model, probes[-1]
+    blocks = profile(network, lambda: decode(largest), resident, again).blocks()
+    with recomputed((), vae.device, {}, again):
+        whole = [_peak(decode, probe) for probe in probes]
+    with recomputed(blocks, vae.device, {}, again):
         by_block = [_peak(decode, probe) for probe in probes]
     areas = [side * side for side in sides]
     if not blocks or by_block[-1] >= whole[-1]:

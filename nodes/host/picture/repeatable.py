@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ....dno.autograd.blocks import by_block
 from ....dno.autograd.generators import TorchGenerators
 from ....dno.autograd.recompute import Recomputer
+from ....dno.autograd.saved import Again, fetched
 
 _TAEHV = {"parallel": True, "show_progress_bar": False}
 CACHES = "feat_cache"  # Wan's decoders hand this list of frames from block to block
@@ -50,12 +51,17 @@ class _Forgetful(list):
         super().__setitem__(index, None if isinstance(value, Tensor) else value)
 
 
+@contextmanager
 def recomputed(
-    blocks: Iterable[nn.Module], device: torch.device, known: dict[nn.Module, Recomputer]
-) -> AbstractContextManager:
+    blocks: Iterable[nn.Module],
+    device: torch.device,
+    known: dict[nn.Module, Recomputer],
+    again: Again | None = None,
+) -> Iterator[None]:
     """Within, these modules keep their inputs only, and repeat themselves in backward.
 
     known: what was learnt of them, to be handed in again.
+    again: fetches weights that are cast, in these modules and beside them; the same every time.
     """
     blocks = list(blocks)
     notes = _notes(blocks)
@@ -64,7 +70,7 @@ def recomputed(
         generators, then = TorchGenerators.now(device), _Noted.now(notes)
 
         @contextmanager
-        def again() -> Iterator[None]:
+        def repeated() -> Iterator[None]:
             present = _Noted.now(notes)
             then.restore()
             try:
@@ -73,9 +79,10 @@ def recomputed(
             finally:
                 present.restore()
 
-        return again
+        return repeated
 
-    return by_block(blocks, known, remember=remember)
+    with by_block(blocks, known, remember=remember, again=again), fetched(again):
+        yield
 
 
 def _notes(blocks: Iterable[nn.Module]) -> list[dict]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import comfy.model_management as management
 import comfy.sample
@@ -16,6 +17,7 @@ from ....dno.objective import Objective
 from .. import metadata
 from ..compat import training
 from ..described import climb
+from ..judges.clip_vision import ComfyVision
 from ..judges.reward_models import networks_in
 from ..keeping import Keeping
 from ..ordinary import ordinary, ordinary_modules
@@ -30,6 +32,7 @@ from .needed import evaluation
 from .render import Sampling
 from .replay import Draws
 from .settings import Settings
+from .weights import Weights
 
 DECODING_SHARE = 0.5  # of the free memory, that the decoder plans with
 
@@ -57,6 +60,7 @@ class Aligner(comfy.samplers.Sampler):
         self.sampler, self.vae, self._draw, self._draws = sampler, vae, draw, draws or Draws()
         self.objective, self.settings = objective, settings
         self.climbed: Climbed | None = None
+        self._weights = Weights()
 
     @property
     def history(self) -> History | None:
@@ -87,7 +91,9 @@ class Aligner(comfy.samplers.Sampler):
             stack.callback(setattr, model_wrap, "conds", conds)
             model_wrap.conds = ordinary(conds)
             plain = [ordinary(t) for t in (sigmas, noise, latent_image, denoise_mask)]
-            sampling = Sampling(self.sampler, model_wrap, extra_args, plain, resident)
+            stack.enter_context(self._fetching(modules))
+            parts = (extra_args, plain, resident, self._weights)
+            sampling = Sampling(self.sampler, model_wrap, *parts)
             stack.callback(sampling.origin.generators.restore)
             stack.enter_context(sampling.levels)
             self.climbed = self._climb(sampling, model_wrap)
@@ -98,12 +104,25 @@ class Aligner(comfy.samplers.Sampler):
             callback(len(sigmas) - 2, denoised, latent, len(sigmas) - 1)
         return latent
 
+    @contextmanager
+    def _fetching(self, modules: list[torch.nn.Module]) -> Iterator[None]:
+        """Within, no weight that is cast is kept for backward, nor read from where it lay."""
+        with ExitStack() as stack:
+            stack.enter_context(self._weights.watched(modules))
+            for judge in networks_in(self.objective):
+                if isinstance(judge, ComfyVision):  # others are plain torch, and lie as a whole
+                    stack.enter_context(judge.fetching(self._weights.of(judge)))
+            yield
+
+    def _decoder(self, vae, latent_out: Callable, room: float = math.inf, small="") -> Decoder:
+        return Decoder(vae, latent_out, room, small, self._weights.of(vae.first_stage_model))
+
     def _climb(self, sampling: Sampling, model_wrap) -> Climbed:
         settings = self.settings
         draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
         room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
         small = hint(model_wrap.model_patcher.get_model_object("latent_format"))
-        decode = Decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
+        decode = self._decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
         candidates = settings.best_of if settings.best_of > 1 else 0
         progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
         keeping, needed = Keeping(settings.keep_on_cancel), decode.memory(sampling.noise.shape)
@@ -157,7 +176,8 @@ class Aligner(comfy.samplers.Sampler):
         inner, other = model_wrap.inner_model, self.settings.directions_vae
         if other is not None:
             check_vae(other, model_wrap.model_patcher)
-            return Directions("VAE", Decoder(other, inner.process_latent_out), True, None)
+            decode = self._decoder(other, inner.process_latent_out)
+            return Directions("VAE", decode, True, None)
         room = management.get_free_memory(noise.device) * DECODING_SHARE
         roomy = decode.memory(noise.shape) < room
         latent_format = model_wrap.model_patcher.get_model_object("latent_format")

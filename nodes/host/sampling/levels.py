@@ -16,7 +16,7 @@ from ....dno.autograd.recompute import Call, Recomputer, Remember
 from ....dno.autograd.structure import calls_noted, find_blocks
 from .guards import own_kernels
 from .plan import WORDS, Level, Sizes, plan
-from .weights import Weights, offload_streams_wait
+from .weights import Weights, casting, offload_streams_wait
 
 # A choice -> what it needs of what ComfyUI plans, with flash attention, for one evaluation; least:
 # for one prompt of it. Hardly any model of benchmarks/memory.md takes more, or less than half.
@@ -39,6 +39,7 @@ class Levels:
     remember:  see Recomputer; `moment` the same for a block: cheap, as there are many.
     differs:   told how far a recomputed evaluation was off, if by more than rounding.
     precision: what the network computes in.
+    weights:   of the whole climb, watched by whoever gives them; else those of the networks.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Levels:
         moment: Remember | None = None,
         differs: Callable[[float], None] | None = None,
         precision: torch.dtype | None = None,
+        weights: Weights | None = None,
     ):
         self.networks, self._moment = list(networks), moment
-        self._weights = Weights()
+        self._weights, self._watches = weights or Weights(), weights is None
         self._common = {"resident": resident, "precision": precision}
         self.recomputer = Recomputer(**self._common, remember=remember, differs=differs)
         self.forced: Level | None = None
@@ -75,8 +77,9 @@ class Levels:
         self.recomputer.watch = watch
 
     def __enter__(self) -> Levels:
-        if any(_casts(module) for network in self.networks for module in network.modules()):
+        if self._watches:
             self._stack.enter_context(self._weights.watched(self.networks))
+        if casting(self.networks):
             self._common["again"] = self.recomputer.again = self._weights.again
         return self
 
@@ -228,9 +231,3 @@ class Levels:
     def _not_by_block(self, off: float) -> None:
         logging.warning(NOT_BY_BLOCK, off)
         self._by_block = False
-
-
-def _casts(module: nn.Module) -> bool:
-    """Whether a layer's weights may be made for each product anew."""
-    functions = (getattr(module, f"{name}_function", ()) for name in ("weight", "bias"))
-    return bool(getattr(module, "comfy_cast_weights", False) or any(map(len, functions)))

@@ -23,6 +23,7 @@ from .moment import block_moment
 from .outside import inside
 from .state import Generators, HostState
 from .watched import Seen, Twin
+from .weights import Weights
 
 CACHE = (
     "Something in this graph keeps tensors from one call of the network to the next: a step cache "
@@ -56,17 +57,20 @@ class Sampling:
     """One guider's sampling as a pure function of its noise: same noise, same latent, bitwise.
 
     tensors: sigmas, noise, latent image and denoise mask, ordinary ones.
+    weights: of the climb that this is a part of: see Levels.
     evaluations: of the network so far, forward and backward.
     """
 
-    def __init__(self, sampler, model_wrap, extra_args: dict, tensors, resident=frozenset()):
+    def __init__(
+        self, sampler, model_wrap, extra_args, tensors, resident=frozenset(), weights=None
+    ):
         self.sigmas, self.noise, self.latent_image, self.denoise_mask = tensors
         self.steps = len(self.sigmas) - 1
         self._model, self._sampler = model_wrap, Twin(sampler)
         state = _state(model_wrap, extra_args, self._sampler.twin, self.noise.device)
         self._state = state
         self.origin = Origin(extra_args.get("seed"), state.generators)
-        self.levels = self._levels(model_wrap, resident)
+        self.levels = self._levels(model_wrap, resident, weights)
         self.evaluations = Evaluations()
         options = differentiable_options(extra_args.get("model_options", {}), self._calc_cond_batch)
         self._extra_args = {**extra_args, "model_options": options}
@@ -209,7 +213,7 @@ class Sampling:
             outputs = run(given)
         return [output.clone() for output in outputs]
 
-    def _levels(self, model_wrap, resident: frozenset[int]) -> Levels:
+    def _levels(self, model_wrap, resident: frozenset[int], weights: Weights | None) -> Levels:
         inner = model_wrap.inner_model
         others = (getattr(patcher, "model", None) for patcher in model_wrap.loaded_models)
         networks = [inner.diffusion_model, *(m for m in others if isinstance(m, nn.Module))]
@@ -220,6 +224,7 @@ class Sampling:
             moment=block_moment(getattr(inner, "current_patcher", None), self.noise.device),
             differs=self._tell_difference,
             precision=getattr(inner, "manual_cast_dtype", None) or inner.get_dtype(),
+            weights=weights,
         )
 
     def _tell_difference(self, off: float) -> None:

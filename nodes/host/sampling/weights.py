@@ -15,7 +15,7 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ....dno.autograd.saved import storage
+from ....dno.autograd.saved import Again, storage
 from ..compat import offload_streams, uncast
 
 
@@ -37,7 +37,7 @@ class _Cast:
 class Weights:
     """Knows of a saved tensor whether it is a weight that was made for one product.
 
-    steady: whether what these are made of stays the same until backward.
+    steady: whether what the network's are made of stays the same until backward.
     """
 
     def __init__(self) -> None:
@@ -47,8 +47,12 @@ class Weights:
     @contextmanager
     def watched(self, networks: Iterable[nn.Module]) -> Iterator[None]:
         """Within, layers tell what they are given, by ComfyUI or by a method of their own class."""
+        networks = list(networks)
+        if not casting(networks):
+            yield
+            return
         cast, back = comfy.ops.cast_bias_weight, uncast()
-        own = [m for n in networks for m in n.modules() if hasattr(type(m), "cast_bias_weight")]
+        own = [m for n in networks for m in n.modules() if _unpacks(m)]
         comfy.ops.cast_bias_weight = self._noting(cast)
         if back is not None:
             comfy.ops.uncast_bias_weight = self._forgetting(back)
@@ -64,10 +68,20 @@ class Weights:
             for layer in own:
                 vars(layer).pop("cast_bias_weight", None)
 
+    def of(self, network: nn.Module) -> Again | None:
+        """What fetches what is saved of a network without hooks; None if it casts no weights."""
+        return self._fetch if casting([network]) else None
+
     def again(self, tensor: Tensor) -> Callable[[], Tensor] | None:
-        """What fetches a saved tensor again, if it is what a layer was given for its product."""
+        """What fetches a saved tensor again, if it is what a layer was given for its product.
+
+        None while weights are not steady: hooks may have made others of them by then.
+        """
+        return self._fetch(tensor) if self.steady else None
+
+    def _fetch(self, tensor: Tensor) -> Callable[[], Tensor] | None:
         last = self._last
-        if last is None or not self.steady:
+        if last is None:
             return None
         for index, cast in enumerate(last.tensors):
             if cast is not None and storage(cast) and storage(cast) == storage(tensor):
@@ -130,6 +144,22 @@ class _Fetch:
         if len(given) > 2:
             comfy.ops.uncast_bias_weight(self._layer, *given)
         return tensor.as_strided(*self._view)
+
+
+def casting(networks: Iterable[nn.Module]) -> bool:
+    """Whether any layer's weights may be made for each product anew."""
+    return any(_casts(module) for network in networks for module in network.modules())
+
+
+def _casts(module: nn.Module) -> bool:
+    functions = (getattr(module, f"{name}_function", ()) for name in ("weight", "bias"))
+    cast = getattr(module, "comfy_cast_weights", False) or any(map(len, functions))
+    return bool(cast or _unpacks(module))
+
+
+def _unpacks(module: nn.Module) -> bool:
+    """Whether its class makes its weights by a method of its own, as GGUF's does."""
+    return hasattr(type(module), "cast_bias_weight")
 
 
 def _like(input: Tensor | None) -> Tensor | None:
