@@ -219,14 +219,17 @@ def sample(watched, iterations=3):
         ).result  # fmt: skip
 
 
+LATER = 3  # the first picture is a grey one, to see what scoring takes, and the second the start
+
+
 def interrupt(calls):
-    if calls == 2:
+    if calls == LATER:
         management.interrupt_current_processing()
         management.throw_exception_if_processing_interrupted()
 
 
 def fail(calls):
-    if calls == 2:
+    if calls == LATER:
         raise RuntimeError("no more")
 
 

@@ -179,9 +179,12 @@ def test_room_decides_the_way_before_memory_runs_out(vae, share, ends, small_til
     latent = noise(1, 4, 24, 24)
     whole = Decoder(vae, same)._measured().whole(24 * 24)
     decoder = Decoder(vae, same, room=share * whole + 1)
+    foreseen = decoder.way_for(latent.shape)
     with torch.no_grad():
-        decoder(latent)
+        picture = decoder(latent)
     assert way_of(decoder) == ends
+    assert decoder.way == foreseen
+    assert decoder.picture_for(latent.shape).shape == picture.shape
     assert bool(decoder.text()) is (ends != "whole")
 
 

@@ -80,6 +80,15 @@ class Decoder:
         """Bytes that the least exact way takes for latents of this shape, with its backward."""
         return min(way.bytes for way in self._measured().ways(shape) if way.exact)
 
+    def way_for(self, shape: torch.Size) -> Way:
+        """How latents of this shape are going to be decoded."""
+        return self._planned(shape)[0]
+
+    def picture_for(self, shape: torch.Size) -> Tensor:
+        """A grey picture (B,3,H,W) as large as latents of this shape become."""
+        sides = (side * self.vae.spacial_compression_decode() for side in shape[-2:])
+        return torch.full((shape[0], 3, *sides), 0.5, device=self.vae.device)
+
     def _planned(self, shape: torch.Size) -> list[Way]:
         if math.isinf(self._room):
             return [Way(0)]

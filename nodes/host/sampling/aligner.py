@@ -19,6 +19,7 @@ from ..compat import training
 from ..described import climb
 from ..judges.clip_vision import ComfyVision
 from ..judges.reward_models import networks_in
+from ..judges.scoring import scoring
 from ..keeping import Keeping
 from ..ordinary import ordinary, ordinary_modules
 from ..picture.decode import Decoder
@@ -124,9 +125,9 @@ class Aligner(comfy.samplers.Sampler):
         small = hint(model_wrap.model_patcher.get_model_object("latent_format"))
         decode = self._decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
         candidates = settings.best_of if settings.best_of > 1 else 0
+        keeping, between = Keeping(settings.keep_on_cancel), self._between(decode, sampling.noise)
         progress = Progress(candidates + settings.way.iterations + 1, sampling.steps)
-        keeping, needed = Keeping(settings.keep_on_cancel), decode.memory(sampling.noise.shape)
-        sampling.plan(progress.watch, keeping.check, settings.memory, needed)
+        sampling.plan(progress.watch, keeping.check, settings.memory, between)
         try:
             directions = self._directions(decode, model_wrap, sampling.noise)
             parts = (settings, draw, self._draws, keeping, directions)
@@ -136,6 +137,14 @@ class Aligner(comfy.samplers.Sampler):
         except management.OOM_EXCEPTION:
             tell_out_of_memory()
             raise
+
+    def _between(self, decode: Decoder, noise: Tensor) -> int:
+        """Bytes that a picture takes with its score and their gradient, while records may wait."""
+        decoding = decode.way_for(noise.shape).bytes
+        if not self.settings.differentiates or self.settings.memory == "call":  # nothing waits
+            return decoding
+        picture = decode.picture_for(noise.shape)
+        return decoding + scoring(self.objective, picture, torch.zeros_like(noise))
 
     def _loaded(self, model_wrap, noise: Tensor) -> list[torch.nn.Module]:
         """Have everything loaded that a run needs at once; the modules that gradients pass."""

@@ -4,10 +4,11 @@ import comfy.model_management as management
 import pytest
 import torch
 
+from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
 from ComfyUI_DNO.nodes.host.sampling.plan import Level
 
-from ...support import tiny
+from ...support import tiny, vaes
 from ...support.family_probe import Probe, difference, sample
 from ..climbing import climb, unload
 from ..device import MEMORY
@@ -102,3 +103,16 @@ def test_automatic_stays_within_the_device(monkeypatch, vae):
     raised = MEMORY.refused
     climb(vae=vae, side=SIDE, steps=STEPS)
     assert MEMORY.refused == raised
+
+
+def test_records_leave_room_for_the_decoder_as_a_whole(monkeypatch, caplog):
+    """It takes less than half of what is free, so that it is not decoded block by block."""
+    model, large = tiny.unet(tiny.ModelType.FLOW), vaes.build("SD, SDXL")
+    climb(model, large, side=8, steps=1)  # what decoding takes is known then
+    whole, blocks, *_ = Decoder(large, lambda latent: latent)._measured().ways((1, 4, 8, 8))
+    assert blocks.bytes < 0.6 * whole.bytes
+    weights = model.model_size() + large.patcher.model_size()
+    monkeypatch.setattr(MEMORY, "budget", weights + int(2.2 * whole.bytes))
+    raised = MEMORY.refused
+    climb(model, large, side=8, steps=16)  # more than can be recorded
+    assert MEMORY.refused == raised and "decoder ran out" not in caplog.text
