@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -21,6 +22,8 @@ from ....dno.autograd.saved import insist_on_writes_allowed
 from .. import compat
 
 LARGE = ("sub_quad", "split", "basic")  # attention whose graph keeps attention matrices
+ATTENTION = ("optimized_attention", "optimized_attention_masked")  # as ComfyUI's models name it
+OVERRIDE = "optimized_attention_override"
 FUSED = ("apply_rope", "rms_", "adaln")  # of comfy-kitchen's ops: those that diffusion models call
 
 _own_kernels: ContextVar[bool] = ContextVar("own_kernels", default=False)
@@ -88,6 +91,35 @@ def attention(chosen: Callable | None) -> Callable:
 
 
 @contextmanager
+def attention_everywhere() -> Iterator[None]:
+    """Within, `attention` stands in too where a model hands no options on that would ask for it."""
+    own, before = attention(None), []
+    modules = {id(module): module for module in sys.modules.copy().values()}
+    del modules[id(comfy.ldm.modules.attention)]  # which others import it from
+
+    def standing_in(function):
+        @functools.wraps(function)
+        def attend(*args, **kwargs):
+            if OVERRIDE in (kwargs.get("transformer_options") or ()):
+                return function(*args, **kwargs)
+            return own(function, *args, **kwargs)
+
+        return attend
+
+    try:
+        for module in modules.values():
+            for name in ATTENTION:
+                function = getattr(module, "__dict__", {}).get(name)
+                if callable(function):
+                    before.append((module, name, function))
+                    setattr(module, name, standing_in(function))
+        yield
+    finally:
+        for module, name, function in before:
+            setattr(module, name, function)
+
+
+@contextmanager
 def own_kernels() -> Iterator[None]:
     """Within, attention with a gradient gives what it gives without, bit for bit."""
     token = _own_kernels.set(True)
@@ -127,8 +159,7 @@ def differentiable_options(model_options: dict, calc_cond_batch) -> dict:
     options = comfy.model_patcher.create_model_options_clone(model_options)
     options.pop("multigpu_clones", None)  # its threads have no gradient: one device does it all
     transformer = options.setdefault("transformer_options", {})
-    chosen = transformer.get("optimized_attention_override")
-    transformer["optimized_attention_override"] = attention(chosen)
+    transformer[OVERRIDE] = attention(transformer.get(OVERRIDE))
     for wrapper in (calc_cond_batch, kernels):
         comfy.patcher_extension.add_wrapper_with_key(
             comfy.patcher_extension.WrappersMP.CALC_COND_BATCH,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ....dno.autograd.blocks import Blocks, by_block
 from ....dno.autograd.recompute import Call, Recomputer, Remember
 from ....dno.autograd.structure import calls_noted, find_blocks
-from .guards import own_kernels
+from .guards import attention_everywhere, own_kernels
 from .plan import WORDS, Level, Sizes, plan
 from .weights import Weights, casting, offload_streams_wait
 
@@ -81,6 +81,7 @@ class Levels:
             self._stack.enter_context(self._weights.watched(self.networks))
         if casting(self.networks):
             self._common["again"] = self.recomputer.again = self._weights.again
+        self._stack.enter_context(attention_everywhere())
         return self
 
     def __exit__(self, *error) -> None:
