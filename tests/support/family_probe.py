@@ -28,7 +28,8 @@ class Probe(comfy.samplers.Sampler):
     scope:    of the noise that is optimised.
     latent:   what was rendered.
     gradient: one tensor per noise tensor.
-    errors:   per step size, |central difference - <gradient, direction>| / |gradient|.
+    errors:   |difference - <gradient, direction>| / |gradient|: of central differences per step
+              size, then of those of fourth order, from each two neighbouring sizes.
     """
 
     def __init__(
@@ -80,10 +81,13 @@ class Probe(comfy.samplers.Sampler):
         self.gradient = torch.autograd.grad((rendered * weights).sum(), noise.leaves())
         directions = [_gaussian(leaf, 7 + index) for index, leaf in enumerate(noise.leaves())]
         slope, size = _dot(self.gradient, directions), _dot(self.gradient, self.gradient) ** 0.5
-        self.errors = [
-            abs(self._difference(noise, directions, weights, step) - slope) / size
-            for step in self.steps
-        ]
+        found = [self._difference(noise, directions, weights, step) for step in self.steps]
+        self.errors = [abs(each - slope) / size for each in found + self._extrapolated(found)]
+
+    def _extrapolated(self, found: list[float]) -> list[float]:
+        """Without the part that grows with the step's square: Richardson's extrapolation."""
+        pairs = zip(self.steps, found, self.steps[1:], found[1:], strict=False)
+        return [(p**2 * b - q**2 * a) / (p**2 - q**2) for p, a, q, b in pairs]
 
     @torch.no_grad()
     def _difference(self, noise: Noise, directions, weights: Tensor, step: float) -> float:
