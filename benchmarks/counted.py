@@ -86,15 +86,19 @@ def fused_norms() -> Iterator[None]:
 
 @contextmanager
 def no_contents() -> Iterator[None]:
-    """Within, tensors have shapes and storages but no numbers, and are told apart by storage."""
+    """Within, tensors have shapes and storages but no numbers, and are told apart by storage.
+
+    What they would hold is taken as equal: a kernel gives again what it gave.
+    """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from ComfyUI_DNO.dno.autograd import saved
 
-    before = saved.address
+    before, equal = saved.address, torch.equal
     try:
         saved.address = lambda tensor: tensor.untyped_storage()._cdata
+        torch.equal = lambda a, b: a.shape == b.shape
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
-        saved.address = before
+        saved.address, torch.equal = before, equal

@@ -1,4 +1,4 @@
-"""Decoders at their published size, counted with their backward: as a whole and block by block."""
+"""Decoders at their published size, counted with their backward: whole, by blocks and in tiles."""
 
 from __future__ import annotations
 
@@ -82,8 +82,31 @@ DECODERS = {  # name -> what makes it, channels (and frames) of its latent, pixe
 }
 
 
-def decoder_count(name: str, side: int, by_blocks: bool, dtype=None) -> float:
-    """GB at the peak of one decoding of a square picture and its backward, weights not counted."""
+def tiling(name: str, side: int, room: float):
+    """The largest tiles in which the pack decodes a square picture within `room` GB, and how many.
+
+    From a small decode, as the pack plans. (None, 1) where no tiles are needed.
+    """
+    from ComfyUI_DNO.nodes.host.picture.plan import PROBES, Growth, Measured
+
+    _, channels, scale = DECODERS[name]
+    areas = [(pixels // scale) ** 2 for pixels in PROBES]
+    whole, by_block = (
+        Growth.through(areas, [round(GB * decoder_count(name, p, by)) for p in PROBES])
+        for by in (False, True)
+    )
+    measured = Measured(frozenset([name]), whole, by_block, scale)
+    ways = measured.ways((1, *channels, side // scale, side // scale))
+    fitting = [way for way in ways if way.bytes <= room * GB]
+    way = fitting[0] if fitting else ways[-1]
+    return way.tiles, way.count
+
+
+def decoder_count(name: str, side: int, by_blocks: bool, dtype=None, tiles=None) -> float:
+    """GB at the peak of one decoding of a square picture and its backward, weights not counted.
+
+    tiles: of the pack's, in which it is decoded.
+    """
     import torch
     from counted import Counted, no_contents
 
@@ -102,7 +125,7 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None) -> float:
         if by_blocks:
             blocks = _blocks(network, latent(PROBE))
         with single_frame(network), blocks, Counted([*network.parameters(), z]) as counted:
-            _pull(network, z)
+            _pull(network, z, tiles)
     gc.collect()
     return counted.peak / GB
 
@@ -120,12 +143,16 @@ def default_dtype(dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _pull(network, z) -> None:
+def _pull(network, z, tiles) -> None:
     import torch
+
+    def decode(part):
+        return network.decode(part).float()
 
     with torch.enable_grad():
         leaf = z.clone().requires_grad_()
-        torch.autograd.grad(network.decode(leaf).float().sum(), leaf)
+        picture = tiles(decode, leaf) if tiles else decode(leaf)
+        torch.autograd.grad(picture.sum(), leaf)
 
 
 def _blocks(network, probe):

@@ -39,7 +39,10 @@ def inside(guider, sigmas, latent, measure: Callable, sampler: str = "euler_ance
 
 
 def pull(sampling, level: str | None):
-    """One sampling at a level and its backward: (latent, gradients); for None, a plain one."""
+    """One sampling at a level and its backward: (latent, gradients); for None, a plain one.
+
+    level: a name of `Level`, or "least": as the sampling was planned.
+    """
     import torch
 
     from ComfyUI_DNO.dno.noise import Noise
@@ -47,7 +50,7 @@ def pull(sampling, level: str | None):
 
     noise = Noise(sampling.noise)
     with torch.set_grad_enabled(level is not None):
-        sampling.levels.forced = Level[level] if level else None
+        sampling.levels.forced = Level[level] if level and level != "least" else None
         latent = sampling.render(noise)
         if level is None:
             return latent, []

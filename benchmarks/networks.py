@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 from contextlib import nullcontext
 from dataclasses import dataclass
+from unittest.mock import patch
 
 GB = 2**30
+ROOMY = 2**50  # bytes: "least" keeps within its own bounds
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,21 @@ def build(model, dtype, cast=None, device=None):
     return made.requires_grad_(False)
 
 
+def planned(model, latent: tuple[int, ...]) -> dict[str, float]:
+    """GB that the pack asks a GPU's ComfyUI to keep free for a network, by the choice of memory."""
+    import comfy.model_management as management
+    import torch
+    from counted import no_contents
+
+    from ComfyUI_DNO.nodes.host.sampling.levels import MEMORY
+
+    flash = patch.object(management, "pytorch_attention_flash_attention", lambda: True)
+    with no_contents(), flash:
+        made = build(model, getattr(torch, model.half))
+        required = made.memory_required([2, *latent])
+    return {memory: share * required / GB for memory, share in MEMORY.items()}
+
+
 def given(model, batch: int, make) -> dict:
     """The arguments of `apply_model`; `make(*shape)` gives each tensor."""
     tokens, width = model.text
@@ -42,7 +59,10 @@ def given(model, batch: int, make) -> dict:
 
 
 def evaluate(net, x, arguments: dict, level: str, parts: int, after_forward=lambda: None):
-    """One evaluation of `parts` prompts and its backward at a level of memory; the gradient."""
+    """One evaluation of `parts` prompts and its backward; the gradient.
+
+    level: a name of `Level`, or "least" as the user chooses it: the first evaluation measures.
+    """
     import torch
 
     from ComfyUI_DNO.dno.autograd import saved
@@ -63,7 +83,8 @@ def evaluate(net, x, arguments: dict, level: str, parts: int, after_forward=lamb
     alone = [lambda x, i=i: call(x, i, parts) for i in range(parts)] if parts > 1 else ()
     resident = frozenset(saved.address(weight) for weight in net.parameters())
     with torch.enable_grad(), Levels([net.diffusion_model], resident) as levels:
-        levels.forced = Level[level]
+        levels.forced = None if level == "least" else Level[level]
+        levels.begin("least", ROOMY, 0, 1, lambda recomputed: None)
         leaf = x.detach().requires_grad_()
         denoised = torch.cat(levels(call, leaf.clone(), alone))
         after_forward()
