@@ -1,0 +1,115 @@
+"""Whether a climb through a decoder in tiles goes where one through the whole would.
+
+    python run.py exec -- python benchmarks/tiles.py [DECODER ...]
+
+The cosine of a reward's two gradients of one random latent of 1024 px, in the tiles that a small
+card takes at 2048 px (`fits.py`) and in as many as it takes there. Decoders: demo, and SDXL's in
+its own size with random weights; that takes half an hour on two cores and 12 GB. It fails below
+0.99. Writes tiles.md beside this file.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from demo_runs import Demo
+
+SIDE, LARGE, CLOSE = 1024, 2048, 0.99
+REWARDS = ("Darkness", "Sharpness")
+HEAD = """\
+| decoder | picture | tiles | reward | cosine of the gradients |
+|---|---|---|---|---|"""
+
+
+def random_vae():
+    """SDXL's VAE in ComfyUI, with random weights."""
+    import comfy.sd
+    import torch
+    from decoders import _kl
+
+    generator = torch.Generator().manual_seed(0)
+
+    def values(name: str, weight):
+        if weight.ndim < 2:
+            return torch.ones_like(weight) if name.endswith("weight") else torch.zeros_like(weight)
+        return torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5
+
+    made = _kl().state_dict()
+    return comfy.sd.VAE(sd={name: values(name, weight) for name, weight in made.items()})
+
+
+def tilings(scale: int = 8):
+    """Tiles of a picture of SIDE, and how many: of the size that LARGE is decoded in; as many."""
+    from decoders import tiling
+    from memory import RESERVE, SMALL_CARD
+
+    from ComfyUI_DNO.nodes.host.picture.tiles import Tiles, split
+    from ComfyUI_DNO.nodes.host.sampling.aligner import DECODING_SHARE
+
+    side, large = SIDE // scale, LARGE // scale
+    tiles, _ = tiling("SD1.5, SDXL", LARGE, (SMALL_CARD - RESERVE) * DECODING_SHARE)
+    counts = [-(-(large - tiles.overlap) // (each - tiles.overlap)) for each in _sides(tiles)]
+    many = [split(side, count, tiles.overlap) for count in counts]
+    return [
+        Tiles(*(min(side, each) for each in _sides(tiles)), tiles.overlap, scale),
+        Tiles(*many, tiles.overlap, scale),
+    ]
+
+
+def _sides(tiles) -> tuple[int, int]:
+    return tiles.height, tiles.width
+
+
+def pulled(vae, latent, reward, tiles=None):
+    """The gradient of a picture's reward by the latent, decoded by blocks or in tiles."""
+    import torch
+
+    from ComfyUI_DNO.nodes.host.picture.decode import Decoder
+    from ComfyUI_DNO.nodes.host.picture.plan import Way
+
+    decoder = Decoder(vae, lambda latent: latent)
+    blocks = decoder._measured().blocks
+    decoder._ways, decoder._shape = [Way(1, blocks, tiles, exact=not tiles)], latent.shape
+    leaf = latent.clone().requires_grad_()
+    return torch.autograd.grad(reward(decoder(leaf)).sum(), leaf)[0]
+
+
+def rows(name: str, vae) -> list[str]:
+    import torch
+
+    from ComfyUI_DNO import rewards
+    from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
+
+    shape, found = (1, vae.latent_channels, SIDE // 8, SIDE // 8), []
+    latent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False), ordinary_modules([vae.first_stage_model]):
+        for reward in REWARDS:
+            score = getattr(rewards, reward)()
+            whole = pulled(vae, latent, score)
+            for tiles in tilings():
+                close = pulled(vae, latent, score, tiles)
+                cosine = torch.cosine_similarity(whole.flatten(), close.flatten(), dim=0).item()
+                size = f"{tiles.width * tiles.scale} x {tiles.height * tiles.scale}"
+                count = sum(1 for _ in tiles.spans(latent))
+                words = f"{count} of {size}"
+                found.append(f"| {name} | {SIDE} px | {words} | {reward} | {cosine:.4f} |")
+                print(found[-1], flush=True)
+                if cosine < CLOSE:
+                    sys.exit(f"{name}, {words}, {reward}: less than {CLOSE}.")
+    return found
+
+
+def main(names: list[str]) -> None:
+    demo = Demo()
+    makers = {"demo": lambda: demo.vae, "SDXL, random": random_vae}
+    lines = [HEAD]
+    for name, make in makers.items():
+        if not names or name.split(",")[0] in names:
+            lines += rows(name, make())
+    text = "\n".join(lines) + "\n"
+    (Path(__file__).resolve().parent / "tiles.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
