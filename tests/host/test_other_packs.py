@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -9,6 +10,7 @@ import random
 
 import comfy.hooks
 import comfy.k_diffusion.sampling
+import comfy.ops
 import comfy.sample
 import comfy.samplers
 import comfy_extras.nodes_post_processing  # noqa: F401  newer ComfyUI's nodes_latent needs it first
@@ -20,14 +22,15 @@ from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 from comfy_extras.nodes_latent import LatentApplyOperationCFG, LatentOperationTonemapReinhard
 from comfy_extras.nodes_tomesd import TomePatchModel
 
-from ComfyUI_DNO.nodes.host.sampling import outside
+from ComfyUI_DNO.nodes.host.sampling import outside, weights
+from ComfyUI_DNO.nodes.host.sampling.plan import Level
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom
 
 from ..nodes.test_sampler_node import REWARD
 from ..support import tiny
 from ..support.families import FAMILIES, build, conditioning, guider
-from ..support.family_probe import Probe, doubles, sample
+from ..support.family_probe import Probe, difference, doubles, sample
 from .test_model_patches import lora
 
 SD15 = FAMILIES["SD1.5"]
@@ -398,6 +401,30 @@ class Packed(torch.Tensor):
         return new
 
 
+class PackedLinear(comfy.ops.manual_cast.Linear):
+    """A layer whose class makes its weight, of eight bits a number, for each product: GGUF's."""
+
+    def cast_bias_weight(self, input=None, dtype=None, device=None):
+        codes = self.weight.to(device or input.device).as_subclass(torch.Tensor)
+        return codes.to(dtype or input.dtype) * self.weight.kind, self.bias
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, *self.cast_bias_weight(x))
+
+
+def in_eight_bits(model, packed: bool):
+    """Linear layers in 255 levels, unpacked for each product or beforehand."""
+    for layer in model.model.diffusion_model.modules():
+        if type(layer).__name__ == "Linear":
+            weight = layer.weight.detach()
+            step = float(weight.abs().max()) / 127
+            codes = (weight / step).round().to(torch.int8)
+            weight = Packed(codes, kind=step) if packed else codes * step
+            layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+            layer.__class__ = PackedLinear if packed else type(layer)
+    return model
+
+
 def packed(model):
     for layer in model.model.diffusion_model.modules():
         if type(layer).__name__ == "Linear" and layer.bias is not None:
@@ -409,8 +436,23 @@ def packed(model):
     return model
 
 
-def test_weights_in_a_tensor_class_of_their_own_climb():
-    plain, own = climb(parts(), iterations=2)[1], climb(parts(packed), iterations=2)[1]
+@pytest.mark.parametrize("memory", ["automatic", "blocks"])
+def test_weights_in_a_tensor_class_of_their_own_climb(memory):
+    options = Options(memory=memory)
+    plain, own = (climb(parts(p), 2, options=options)[1] for p in (lambda model: model, packed))
     assert [float(r.reward) for r in own.records] == pytest.approx(
         [float(r.reward) for r in plain.records], rel=1e-4
     )
+
+
+@pytest.mark.parametrize("level", [Level.RECORDED, Level.CALL, Level.KEPT, Level.SPLIT])
+def test_packed_weights_have_the_gradient_of_the_unpacked(level, monkeypatch):
+    found, fetched, fetch = [], [], weights._Fetch.__call__
+    monkeypatch.setattr(weights._Fetch, "__call__", lambda s: fetched.append(s) or fetch(s))
+    for packs in (False, True):
+        model = parts(functools.partial(in_eight_bits, packed=packs))[0]
+        probe = Probe(level=level)
+        sample(guider(SD15, model), probe, SD15.latent)
+        found.append(probe.gradient)
+        assert bool(fetched) is packs  # never kept: unpacked again in backward
+    assert difference(found[1], found[0]) < 1e-5

@@ -19,11 +19,13 @@ from ..support.family_probe import Probe, cosine, sample
 from .test_families import KNOWN, assert_untouched, state
 
 every_family = pytest.mark.parametrize("name", KNOWN)
+FEW = ["SD1.5", "Flux", "Wan 2.1", "Qwen-Image"]
 FP8 = torch.float8_e4m3fn
+HALF = {torch.bfloat16: 0.9, torch.float16: 0.9999}  # how close a gradient is to float32's
 
 
-def gradient(name: str, model) -> tuple[torch.Tensor, ...]:
-    probe = Probe()
+def gradient(name: str, model, level: Level = Level.CALL) -> tuple[torch.Tensor, ...]:
+    probe = Probe(level=level)
     sample(families.guider(FAMILIES[name], model), probe, FAMILIES[name].latent)
     assert all(g.isfinite().all() for g in probe.gradient)
     return probe.gradient
@@ -43,12 +45,27 @@ def test_weights_in_half_precision_computing_in_float32(name):
         assert_untouched(before)
 
 
-@every_family
-def test_computing_in_half_precision(name):
-    """Timesteps of a thousand in bfloat16 make some of these random networks other networks."""
+@functools.cache
+def in_half(name: str, dtype: torch.dtype, level: Level) -> tuple[torch.Tensor, ...]:
     with torch.inference_mode():
-        model = build(FAMILIES[name], torch.bfloat16)
-    assert cosine(gradient(name, model), reference(name)) > 0.9
+        model = build(FAMILIES[name], dtype)
+    return gradient(name, model, level)
+
+
+@every_family
+@pytest.mark.parametrize("dtype", HALF)
+def test_computing_in_half_precision(name, dtype):
+    """Timesteps of a thousand in bfloat16 make some of these random networks other networks."""
+    assert cosine(in_half(name, dtype, Level.CALL), reference(name)) > HALF[dtype]
+
+
+@pytest.mark.parametrize("level", [Level.KEPT, Level.SPLIT])
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", FEW)
+def test_computing_in_half_precision_block_by_block(name, dtype, level):
+    got = in_half(name, dtype, level)
+    assert cosine(got, reference(name)) > HALF[dtype]
+    assert cosine(got, in_half(name, dtype, Level.CALL)) > 0.999
 
 
 FAINT = 2.0**-27  # fp16 has no number below 2**-24
@@ -86,7 +103,7 @@ def test_a_faint_gradient_comes_through_a_network_in_half_precision(name):
         assert cosine((faint[1],), (exact[1],)) > 0.998
 
 
-@pytest.mark.parametrize("name", ["SD1.5", "Flux", "Wan 2.1", "Qwen-Image"])
+@pytest.mark.parametrize("name", FEW)
 def test_weights_in_eight_bits(name):
     with torch.inference_mode():
         model = build(FAMILIES[name], FP8, torch.float32)

@@ -21,7 +21,8 @@ from torch import nn
 
 GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 OF_MODULES = frozenset(vars(nn.Module()))  # what every module has: none of a pack's state
-OF_LOADING = ("comfy", "prev_comfy", "weight_", "bias_", "forward", "_v", "_prefetch", "pin")
+OF_LOADING = ("comfy", "prev_comfy", "weight_", "bias_", "_v", "_prefetch", "pin")
+OURS = ("forward", "cast_bias_weight")  # set for a climb by `by_block` and by `Weights`
 
 
 class Holder(ABC):
@@ -179,7 +180,7 @@ class Running(Holder):
 
 @lru_cache(maxsize=4096)
 def _own(name: str) -> bool:
-    return name not in OF_MODULES and not name.startswith(OF_LOADING)
+    return name not in OF_MODULES and not name.startswith((*OF_LOADING, *OURS))
 
 
 def _identical(one, other) -> bool:
