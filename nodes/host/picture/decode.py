@@ -28,8 +28,8 @@ class Decoder:
     room:       bytes that decoding with its backward may take. It is then decoded as a whole,
                 else block by block, one image after the other, or at last in overlapping tiles;
                 where memory runs out all the same, forward or backward, in the next of these ways.
-    small:      what to say of a smaller decoder where there is no room for the whole of this.
-    again:      fetches the VAE's weights in backward, where they are cast or streamed.
+    small:      what to say of a smaller decoder, if there is one.
+    again:      fetches the VAE\'s weights in backward, where they are cast or streamed.
     """
 
     def __init__(
@@ -135,9 +135,10 @@ class Decoder:
 
     @property
     def note(self) -> str:
-        """For the user, if pictures are not decoded as a whole: how, and what would be faster."""
+        """For the user: how pictures are decoded, if not as a whole, and what would be faster."""
         text = self.text()
-        return f"{text[0].upper()}{text[1:]}. {self._small}".strip() if text else ""
+        how = f"{text[0].upper()}{text[1:]}. " if text else ""
+        return f"{how}{self._small}".strip()
 
     def _by(self, way: Way, latent: Tensor) -> Tensor:
         def decode(part: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import folder_paths
 
 DECODER = "_decoder"
+SMALL = "comfy.taesd."  # where ComfyUI has the small decoders' networks
 
 
 def small_decoder(latent_format) -> str | None:
@@ -24,9 +25,10 @@ def small_decoder(latent_format) -> str | None:
     return small if all(both) else None
 
 
-def hint(latent_format) -> str:
-    """A sentence for who runs short of memory; empty if there is no small decoder."""
+def hint(latent_format, vae) -> str:
+    """A sentence on the small decoder that could be climbed with; empty if there is no other."""
+    network = getattr(vae, "first_stage_model", None)
     decoder = small_decoder(latent_format)
-    return (
-        f"Load VAE has {decoder}, a small decoder of this model: climb with it." if decoder else ""
-    )
+    if not decoder or type(network).__module__.startswith(SMALL):
+        return ""
+    return f"Load VAE has {decoder}, a small decoder of this model: climb with it."

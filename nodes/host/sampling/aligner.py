@@ -122,7 +122,7 @@ class Aligner(comfy.samplers.Sampler):
         settings = self.settings
         draw = self._draw or (lambda seed: comfy.sample.prepare_noise(sampling.noise, seed))
         room = management.get_free_memory(sampling.noise.device) * DECODING_SHARE
-        small = hint(model_wrap.model_patcher.get_model_object("latent_format"))
+        small = hint(model_wrap.model_patcher.get_model_object("latent_format"), self.vae)
         decode = self._decoder(self.vae, model_wrap.inner_model.process_latent_out, room, small)
         candidates = settings.best_of if settings.best_of > 1 else 0
         keeping, between = Keeping(settings.keep_on_cancel), self._between(decode, sampling.noise)
