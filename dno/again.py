@@ -24,16 +24,16 @@ class Again:
 
     def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         evaluated = self._first(problem, noise, step, climb)
+        attempts = [evaluated.gradients]  # taken out: a failed one is gone before the next begins
 
         def gradients() -> list[Tensor]:
-            attempt = evaluated
             while True:
                 try:
-                    return attempt.gradients()
+                    return attempts.pop()()
                 except Exception as error:
                     if not self.mended(error):
                         raise
-                attempt = self._first(problem, noise, step, climb)
+                attempts.append(self._first(problem, noise, step, climb).gradients)
 
         return replace(evaluated, gradients=gradients)
 

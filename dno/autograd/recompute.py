@@ -121,7 +121,8 @@ class Recomputer:
                     outputs = call(*self._given(tensors))
                 break
             except RuntimeError as error:
-                self._learn(error)
+                if not self._cures(error):
+                    raise
                 repeated = again
         if self.bytes_per_call is None:
             self.learn_from(ledger)
@@ -157,7 +158,8 @@ class Recomputer:
                     outputs = self._plain(_Run(run.call), leaves)
                 break
             except RuntimeError as error:
-                self._learn(error)
+                if not self._cures(error):
+                    raise
                 repeated = run.again
         if self.complete:
             insist_on_known(outputs, leaves)
@@ -196,7 +198,8 @@ class Recomputer:
                     self.learn_from(ledger)
                 return gradients
             except RuntimeError as error:
-                self._learn(error)
+                if not self._cures(error):
+                    raise
 
     def learn_from(self, ledger: Ledger | None) -> None:
         """Of a call that was watched: what a record of it keeps, and whether it writes into it."""
@@ -205,17 +208,17 @@ class Recomputer:
         if ledger.overwritten:
             self.remedies.add(OVERWRITTEN)
 
-    def _learn(self, error: RuntimeError) -> None:
-        cure = next((known for known in (OVERWRITTEN, INFERENCE) if known in str(error)), None)
+    def _cures(self, error: RuntimeError) -> bool:
+        """Whether something was learnt of it that may let the call pass."""
+        text = str(error)
+        cure = next((known for known in (OVERWRITTEN, INFERENCE) if known in text), None)
         if cure and cure not in self.remedies:
             self.remedies.add(cure)
-        elif LEAF_WRITTEN in str(error) and self._written is not None:
+        elif LEAF_WRITTEN in text and self._written is not None:
             self._written = None
         else:
-            try:
-                raise error
-            finally:
-                del error  # it leads to this frame: a cycle would keep what the call has made
+            return False
+        return True
 
     def _pull(self, call: Call, prints, tensors, wanted, gradients) -> list[Tensor | None]:
         leaves = [t.detach().requires_grad_(w) for t, w in zip(tensors, wanted, strict=True)]

@@ -1,10 +1,13 @@
 """An iteration that failed is done again where the failure was mended, and gives the same."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
 from ComfyUI_DNO.dno.again import Again
-from ComfyUI_DNO.dno.gradient import Exact, Problem
+from ComfyUI_DNO.dno.gradient import Evaluated, Exact, Problem
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 
@@ -58,3 +61,36 @@ def test_what_is_not_mended_is_raised():
     Failing.left = ["backward"]
     with pytest.raises(MemoryError, match="backward"):
         evaluate(lambda error: False)
+
+
+class Large:
+    """What an evaluation holds until its gradient was taken."""
+
+
+@pytest.mark.parametrize("where", ["evaluation", "gradient"])
+def test_what_failed_is_gone_before_it_is_done_again(where):
+    held = []
+
+    class Holding:
+        def evaluate(self, problem, noise, step, climb):
+            first, large = not held, Large()
+            assert first or held[0]() is None
+            held.append(weakref.ref(large))
+            if first and where == "evaluation":
+                raise MemoryError
+
+            def gradients():
+                if first and large:
+                    raise MemoryError
+                return []
+
+            return Evaluated(torch.ones(1), torch.ones(1), torch.ones(1), {}, gradients)
+
+    gc.disable()
+    try:
+        noise = Noise(torch.ones(1))
+        evaluated = Again(Holding(), lambda error: isinstance(error, MemoryError)).evaluate(None, noise, 0, True)
+        assert evaluated.gradients() == []
+    finally:
+        gc.enable()
+    assert len(held) == 2

@@ -1,5 +1,8 @@
 """Recomputation is exact where torch's tools are not: on calls that write into saved tensors."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -222,3 +225,27 @@ def test_an_error_of_the_model_is_not_swallowed():
     out = Recomputer()(broken, x)[0].sum()
     with pytest.raises(RuntimeError, match="the model's own"):
         out.backward()
+
+
+@pytest.mark.parametrize("where", ["record", "measured", "backward"])
+def test_what_an_error_leaves_behind_is_gone_with_it(where):
+    """Tensors by the gigabyte would else wait for Python to collect garbage."""
+    left = []
+
+    def fails(x):
+        if torch.is_grad_enabled():
+            large = x * 2
+            left.append(weakref.ref(large))
+            raise torch.OutOfMemoryError
+        return (x * 1,)
+
+    recomputer, x = Recomputer(), torch.ones(2, requires_grad=True)
+    recomputer.measuring = where == "measured"
+    gc.disable()
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            out = recomputer.record(fails, x) if where == "record" else recomputer(fails, x)
+            torch.autograd.grad(out[0].sum(), x)
+        assert left and not any(large() is not None for large in left)
+    finally:
+        gc.enable()

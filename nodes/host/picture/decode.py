@@ -29,7 +29,7 @@ class Decoder:
                 else block by block, one image after the other, or at last in overlapping tiles;
                 where memory runs out all the same, forward or backward, in the next of these ways.
     small:      what to say of a smaller decoder, if there is one.
-    again:      fetches the VAE\'s weights in backward, where they are cast or streamed.
+    again:      fetches the VAE's weights in backward, where they are cast or streamed.
     """
 
     def __init__(
