@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from ....dno import draws
-from ....dno.autograd.scaled import scaled
 from ....dno.noise import Noise, Tape
 from .carried import carrying
 from .evaluations import Evaluations
@@ -206,11 +204,8 @@ class Sampling:
         prompts = sum(cond is not None for cond in conds)
         split = [alone(index) for index in range(len(conds))] if prompts > 1 else []
         hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
-        run = functools.partial(self.levels, evaluate, alone=split, steady=not hooked)
-        if self.levels.recomputer.precision == torch.float16:  # faint gradients are zero there
-            run = scaled(run)
         with inside(), torch.set_grad_enabled(carried and torch.is_grad_enabled()):
-            outputs = run(given)
+            outputs = self.levels(evaluate, given, split, steady=not hooked)
         return [output.clone() for output in outputs]
 
     def _levels(self, model_wrap, resident: frozenset[int], weights: Weights | None) -> Levels:
