@@ -20,12 +20,12 @@ PEAK = 0  # the largest number of each image's gradient comes to 2**PEAK, or up 
 Answer = TypeVar("Answer", Tensor, tuple[Tensor, ...])
 
 
-def scaled(call: Callable[..., Answer]) -> Callable[..., Answer]:
+def scaled(call: Callable[..., Answer], apart: bool = True) -> Callable[..., Answer]:
     """`call`, from tensors (B,...) to a tensor or several, with its gradient scaled inside.
 
-    Row i of an output belongs to row i of the inputs; if an output has not B rows, the batch has
-    one factor. Inputs and outputs are of a precision that holds the gradient outside: the casts to
-    half and back belong into `call`.
+    Row i of an output belongs to row i of the inputs alone; if not (`apart` is False), or if an
+    output has not B rows, the batch has one factor. Inputs and outputs are of a precision that
+    holds the gradient outside: the casts to half and back belong into `call`.
 
     >>> half = scaled(lambda x: (x.half() * 0.5).float())
     >>> x = torch.ones(1, 3, requires_grad=True)
@@ -36,7 +36,7 @@ def scaled(call: Callable[..., Answer]) -> Callable[..., Answer]:
     def run(*inputs: Tensor) -> Answer:
         if not (torch.is_grad_enabled() and any(x.requires_grad for x in inputs)):
             return call(*inputs)
-        scale = _Scale(len(inputs[0]))
+        scale = _Scale(len(inputs[0]) if apart else 1)
         answer = call(*_Leaving.apply(scale, *inputs))
         if isinstance(answer, Tensor):
             return _Entering.apply(scale, answer)[0]

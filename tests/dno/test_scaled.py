@@ -45,6 +45,17 @@ def test_every_image_has_a_factor_of_its_own():
     torch.testing.assert_close(slope(scaled(narrow), x, pull), exact, rtol=5e-3, atol=0)
 
 
+def test_a_call_that_mixes_images_has_one_factor():
+    def mixed(x, narrow=narrow):
+        return narrow(x + x.flip(0))
+
+    x, pull = batch(), torch.tensor([[1.0], [2.0**-6], [2.0**-10]]).expand(3, 5) * 2.0**-40
+    exact = slope(lambda x: mixed(x, lambda x: (x * 0.5).sin() * 2), x, pull)
+    got = slope(scaled(mixed, apart=False), x, pull)
+    torch.testing.assert_close(got, exact, rtol=1e-2, atol=0)
+    assert not torch.allclose(slope(scaled(mixed), x, pull), exact, rtol=0.5, atol=0)
+
+
 def test_in_single_precision_it_changes_no_bit():
     x, pull = batch(), batch() * torch.tensor([[1e-20], [0.0], [1e6]])
     assert torch.equal(slope(scaled(torch.tanh), x, pull), slope(torch.tanh, x, pull))

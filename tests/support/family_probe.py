@@ -26,6 +26,7 @@ class Probe(comfy.samplers.Sampler):
     level:    at which every evaluation runs; whole calls are computed again by default.
     memory:   what the user chose instead, with so many bytes free.
     scope:    of the noise that is optimised.
+    size:     of the weights: 1 is a gradient as large as the latent.
     latent:   what was rendered.
     gradient: one tensor per noise tensor.
     errors:   |difference - <gradient, direction>| / |gradient|: of central differences per step
@@ -40,12 +41,14 @@ class Probe(comfy.samplers.Sampler):
         memory: str = "call",
         free: int = 2**40,
         scope: str = "all",
+        size: float = 1.0,
     ):
         self.inner, self.steps = (
             comfy.samplers.sampler_object(name) if isinstance(name, str) else name,
             steps,
         )
         self.level, self.memory, self.free, self.scope = level, memory, free, scope
+        self.size = size
 
     def sample(
         self,
@@ -77,7 +80,7 @@ class Probe(comfy.samplers.Sampler):
     def _probe(self, noise: Noise) -> None:
         rendered = self.sampling.render(noise)
         self.latent = rendered.detach().clone()
-        weights = _gaussian(rendered, 5)
+        weights = self.size * _gaussian(rendered, 5)
         self.gradient = torch.autograd.grad((rendered * weights).sum(), noise.leaves())
         directions = [_gaussian(leaf, 7 + index) for index, leaf in enumerate(noise.leaves())]
         slope, size = _dot(self.gradient, directions), _dot(self.gradient, self.gradient) ** 0.5

@@ -6,12 +6,14 @@ import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import comfy.model_management as management
 import torch
 from torch import Tensor, nn
 
 from ....dno import draws
+from ....dno.autograd.scaled import scaled
 from ....dno.noise import Noise, Tape
 from .carried import carrying
 from .evaluations import Evaluations
@@ -205,7 +207,10 @@ class Sampling:
         split = [alone(index) for index in range(len(conds))] if prompts > 1 else []
         hooked = any(entry.get("hooks") for entries in conds for entry in entries or ())
         with inside(), torch.set_grad_enabled(carried and torch.is_grad_enabled()):
-            outputs = self.levels(evaluate, given, split, steady=not hooked)
+            levels = partial(self.levels, evaluate, alone=split, steady=not hooked)
+            if self.levels.recomputer.precision == torch.float16:
+                levels = scaled(levels, apart=False)  # patches may mix the images of a batch
+            outputs = levels(given)
         return [output.clone() for output in outputs]
 
     def _levels(self, model_wrap, resident: frozenset[int], weights: Weights | None) -> Levels:
