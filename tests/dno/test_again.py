@@ -89,7 +89,9 @@ def test_what_failed_is_gone_before_it_is_done_again(where):
     gc.disable()
     try:
         noise = Noise(torch.ones(1))
-        evaluated = Again(Holding(), lambda error: isinstance(error, MemoryError)).evaluate(None, noise, 0, True)
+        evaluated = Again(Holding(), lambda error: isinstance(error, MemoryError)).evaluate(
+            None, noise, 0, True
+        )
         assert evaluated.gradients() == []
     finally:
         gc.enable()
