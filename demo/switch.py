@@ -4,7 +4,8 @@
 
 The templates start on checkpoints that people have. `python run.py ui` shows them switched in the
 sidebar's Workflows; the demo, the tests and the benchmarks run them switched. A template whose
-judge has no stand-in here keeps that judge: PRIVATE says which.
+judge has no stand-in here keeps that judge: PRIVATE says which. The demo's decoder is small: it
+stands in for a small one.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import sys
 from pathlib import Path
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "example_workflows"
+CHECKPOINTS, VAE, SMALL = "CheckpointLoaderSimple", 2, "VAELoader"  # a node, its output, a node
 CHECKPOINT, CLIP = "dno_demo.safetensors", "dno_demo_clip.safetensors"
 SIDE = {"width": 128, "height": 128}
 SAMPLING = {"steps": 8, "cfg": 3.0, "sampler_name": "euler_ancestral", "scheduler": "normal"}
 PUT = {  # class -> values of its widgets
-    "CheckpointLoaderSimple": {"ckpt_name": CHECKPOINT},
+    CHECKPOINTS: {"ckpt_name": CHECKPOINT},
     "EmptyLatentImage": SIDE,
     "EmptySD3LatentImage": SIDE,
     "KSampler": SAMPLING,
@@ -40,6 +42,7 @@ PROMPTS = {  # template -> what the demo's model knows, and a seed
     "09_side_by_side_and_film": ("a rocket", 105),
     "10_any_sampler_flux": ("a ghost", 103),
     "11_several_judges": ("a dog", 0),
+    "12_small_decoder": ("a castle", 103),
 }
 ASKED = {"03_closer_to_the_prompt": "a car"}  # of the model, where the reward asks for more
 STARTER = "01_start_here_darker"
@@ -60,13 +63,40 @@ def switched(workflow: dict, name: str) -> dict:
         for link in made["links"]:
             if link[1] in exchanged:
                 link[5] = "DNO_REWARD_MODEL"
+        _put_small_decoder_drawn(made)
         return made
+    _put_small_decoder(made)
     for node in made.values():
         title = node.get("_meta", {}).get("title")
         node["class_type"], node["inputs"] = _changed(
             name, node["class_type"], title, node["inputs"]
         )
     return made
+
+
+def _put_small_decoder(prompt: dict) -> None:
+    """The checkpoint's VAE in the place of another that is loaded; in the API's form."""
+    kinds = {node["class_type"]: key for key, node in prompt.items()}
+    if SMALL not in kinds:
+        return
+    del prompt[kinds[SMALL]]
+    for node in prompt.values():
+        for name, value in node["inputs"].items():
+            if value == [kinds[SMALL], 0]:
+                node["inputs"][name] = [kinds[CHECKPOINTS], VAE]
+
+
+def _put_small_decoder_drawn(workflow: dict) -> None:
+    """The same in the web UI's form."""
+    nodes = {node["type"]: node for node in workflow["nodes"]}
+    if SMALL not in nodes:
+        return
+    small, loader = nodes[SMALL], nodes[CHECKPOINTS]
+    workflow["nodes"].remove(small)
+    for link in workflow["links"]:
+        if link[1] == small["id"]:
+            link[1:3] = loader["id"], VAE
+            loader["outputs"][VAE]["links"] = [*(loader["outputs"][VAE]["links"] or ()), link[0]]
 
 
 def _changed(name: str, kind: str, title: str | None, inputs: dict) -> tuple[str, dict]:

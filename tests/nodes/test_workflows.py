@@ -17,7 +17,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.json"))
 NOTES = {"Note", "MarkdownNote"}  # drawn by the web UI alone
 EXPECTED = set(templates.TEMPLATES)
 STARTER = "01_start_here_darker"
-FILES = ("ckpt_name", "name", "clip_name", "image")  # the user may have to fetch them
+FILES = ("ckpt_name", "name", "clip_name", "image", "vae_name")  # the user may have to fetch them
 LOADERS = {
     *("CheckpointLoaderSimple", "CLIPVisionLoader", "DNOLoadRewardModel", "VAELoader"),
 }
@@ -159,11 +159,17 @@ def test_every_file_that_it_needs_can_be_offered(name):
     for node in interface(name)["nodes"]:
         if node["type"] not in LOADERS:
             continue
-        (given,) = node["properties"]["models"]
-        assert given["url"].startswith("https://huggingface.co/")
-        assert given["url"].endswith(".safetensors") and "demo" not in given["name"]
-        assert given["name"].split("/")[0] == node["widgets_values"][0]
-        assert given["directory"] in ("checkpoints", "clip_vision", "reward_models")
+        (file,), small = node["widgets_values"][:1], node["type"] == "VAELoader"
+        files = (
+            [f"{file}_{part}.safetensors" for part in ("decoder", "encoder")] if small else [file]
+        )
+        assert len(node["properties"]["models"]) == len(files)
+        for given, wanted in zip(node["properties"]["models"], files, strict=True):
+            assert given["url"].startswith("https://huggingface.co/")
+            assert given["url"].endswith(".safetensors") and "demo" not in given["name"]
+            assert given["name"].split("/")[0] == wanted
+            folders = ("vae_approx",) if small else ("checkpoints", "clip_vision", "reward_models")
+            assert given["directory"] in folders
 
 
 @each

@@ -19,6 +19,7 @@ TEMPLATES = {  # name, which is the title that the web UI shows -> what makes it
     "09_side_by_side_and_film": tone.side_by_side,
     "10_any_sampler_flux": tone.any_sampler,
     "11_several_judges": judged.judges,
+    "12_small_decoder": tone.small_decoder,
 }
 WINDOW = (1340, 740)  # pixels of the canvas that bars leave free at 1440 x 900
 EDGE = (80, 140)  # pixels: where the first node's corner goes

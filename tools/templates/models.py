@@ -50,6 +50,12 @@ FLUX = Model(
     "Comfy-Org/flux1-schnell/resolve/main",
     *(1024, 4, 1.0, "euler_ancestral", "simple", "EmptySD3LatentImage"),
 )
+SMALL = "taesdxl"  # what Load VAE calls SDXL's small decoder, of two files
+SMALL_FILES = tuple(
+    each
+    for name in (f"{SMALL}_decoder.safetensors", f"{SMALL}_encoder.safetensors")
+    for each in listed(name, f"madebyollin/taesdxl/resolve/main/{name}", "vae_approx")
+)
 VISION = "clip_vision_h.safetensors"
 JUDGES = {  # name for Load Reward Model, or a file of it -> what ComfyUI may offer
     VISION: listed(

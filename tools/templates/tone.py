@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .models import FLUX, SD15, SDXL
+from .models import FLUX, SD15, SDXL, SMALL, SMALL_FILES
 from .page import AIR, ROOF, WIDE, Page
 
 BLURRY = "blurry, text, watermark"
@@ -107,7 +107,7 @@ PLACES = (
 def small_file(info) -> Page:
     page = Page(info, SD15)
     page.load(0)
-    page.advice(0, 10, SMALL, 300)
+    page.advice(0, 10, CALM, 300)
     asked = page.words(1, 130, "a red fox in the snow, flat illustration", BLURRY)
     reward = page.below(page.last, "DNOJPEGCompressibilityReward")
     sampler = page.sampler(2, 3, **asked, reward=reward["reward"])
@@ -115,7 +115,7 @@ def small_file(info) -> Page:
     return page
 
 
-SMALL = (
+CALM = (
     "1. Press **Run**: a picture that makes a smaller JPEG, which is a calmer one. The size of a "
     "file has no gradient, so the sampler tries neighbouring noise and keeps what helps.\n"
     "2. The plot shows minus the size in kB. *JPEG Incompressibility* in the reward's place asks "
@@ -190,4 +190,27 @@ ANY = (
     "*SamplerCustomAdvanced*. Guider, noise and sigmas stay as they are.\n"
     "2. Here with Flux schnell, four steps: press **Run**.\n"
     "3. *Warmth* above 0 asks for warm light, below 0 for cool light."
+)
+
+
+def small_decoder(info) -> Page:
+    page = Page(info, SDXL)
+    page.load(0)
+    page.advice(0, 10, DECODERS, 350)
+    asked = page.words(1, 130, "a hut in the mountains in the evening", BLURRY)
+    reward = page.below(page.last, "DNOSaturationReward")
+    files = {"vae_name": SMALL, "models": SMALL_FILES}
+    small = page.below(reward, "VAELoader", title="Small decoder", **files)
+    sampler = page.sampler(2, 5, **asked, reward=reward["reward"], vae=small["VAE"])
+    page.pictures(3, sampler["latent"], "small_decoder", below="plot")
+    return page
+
+
+DECODERS = (
+    "1. Press **Run**: it climbs what a small decoder shows, TAESD, in an eighth of the memory of "
+    "SDXL's own, which at last makes the picture in *Decode*.\n"
+    "2. It needs taesdxl_decoder.safetensors and taesdxl_encoder.safetensors (5 MB each) in "
+    "*models/vae_approx*; *Load VAE* then lists **taesdxl**. SD 1.5 has taesd, SD 3 taesd3, Flux "
+    "taef1.\n"
+    "3. Both decoders show nearly the same: the plot has the reward of what the small one shows."
 )
