@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 GB = 2**30
-PROBE = 64  # pixels a side of the picture at which blocks are found, as the pack does
 KL = {
     "double_z": True,
     "z_channels": 4,
@@ -110,6 +109,7 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None, tiles=None)
     import torch
     from counted import Counted, no_contents
 
+    from ComfyUI_DNO.nodes.host.picture.plan import PROBES
     from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
 
     make, channels, scale = DECODERS[name]
@@ -123,7 +123,7 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None, tiles=None)
 
         z, blocks = latent(side), nullcontext()
         if by_blocks:
-            blocks = _blocks(network, latent(PROBE))
+            blocks = _blocks(network, latent(PROBES[-1]))  # where the pack finds them
         with single_frame(network), blocks, Counted([*network.parameters(), z]) as counted:
             _pull(network, z, tiles)
     gc.collect()

@@ -14,7 +14,7 @@ import comfy.supported_models
 import pytest
 import torch
 
-from ComfyUI_DNO.nodes.host.sampling.levels import MEMORY
+from ComfyUI_DNO.nodes.host.sampling.levels import MEMORY, SHARE
 from ComfyUI_DNO.nodes.host.sampling.needed import evaluation
 
 from ..support import tiny
@@ -134,3 +134,8 @@ def test_reference_pictures_are_planned(guiders):
 
 def test_every_choice_has_its_figure():
     assert {memory for choices in COLUMNS.values() for memory in choices} == set(MEMORY)
+
+
+def test_the_help_page_says_how_much_of_the_free_memory_a_climb_plans_with():
+    page = BENCHMARKS.parent / "web" / "docs" / "DNOOptions.md"
+    assert f"up to {100 * SHARE:.0f} % of the free memory" in page.read_text(encoding="utf-8")
