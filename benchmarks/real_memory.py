@@ -141,7 +141,6 @@ def climb() -> list[float]:
     peaks = []
 
     def measure(sampling) -> None:
-        pull(sampling, None)  # what is made once is made
         peak = Peak()
         pull(sampling, None)
         peaks.append(peak.stop())
@@ -150,8 +149,12 @@ def climb() -> list[float]:
         pull(sampling, "least")
         peaks.append(peak.stop())
 
-    latent = torch.zeros(1, *model.latent(CLIMB_SIDE, CLIMB_SIDE))
-    inside(guider(model, patched), sigmas, latent, measure, "euler")
+    def small(sampling) -> None:
+        pull(sampling, None)  # what is made once is made
+
+    for side, run in ((64, small), (CLIMB_SIDE, measure)):
+        latent = torch.zeros(1, *model.latent(side, side))
+        inside(guider(model, patched), sigmas, latent, run, "euler")
     return peaks
 
 
