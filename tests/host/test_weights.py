@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ComfyUI_DNO.nodes.host.judges.clip_vision import as_encoder
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
+from ComfyUI_DNO.nodes.host.sampling import levels
 from ComfyUI_DNO.nodes.host.sampling.plan import Level
-from ComfyUI_DNO.nodes.host.sampling.weights import Weights, offload_streams_wait
+from ComfyUI_DNO.nodes.host.sampling.weights import Weights
 
 from ..support import families, tiny
 from ..support.examples import picture
@@ -169,34 +170,87 @@ class Stream:
             self.seen[name] = max(self.seen.get(name, 0), now)
 
 
+class Streamed(nn.Module):
+    """A layer whose weight is fetched by ComfyUI's own streams, with clocks for their events.
+
+    A fetch takes the memory last freed on its stream, and must know of that memory's last use.
+    """
+
+    def __init__(self, device: torch.device, main: Stream):
+        super().__init__()
+        self.device, self.main = device, main
+        self.freed: dict[str, list[int]] = {"first": [], "second": []}
+        self.fetches = self.unsafe = 0
+
+    def forward(self, x):
+        stream = management.get_offload_stream(self.device)
+        free, self.fetches = self.freed[stream.name], self.fetches + 1
+        if free:
+            self.unsafe += stream.seen.get("main", 0) < free.pop()
+        stream.tick()
+        management.sync_stream(self.device, stream)
+        self.main.tick()
+        stream.wait_stream(self.main)  # as ComfyUI's layers end
+        if torch.is_grad_enabled():
+            return Read.apply(x, self, free)
+        free.append(self.main.now)
+        return x * 1
+
+
+class Read(torch.autograd.Function):
+    """A product whose backward reads the weight once more; then its memory is free."""
+
+    @staticmethod
+    def forward(context, x, layer, free):
+        context.layer, context.free = layer, free
+        return x * 1
+
+    @staticmethod
+    def backward(context, gradient):
+        context.layer.main.tick()
+        context.free.append(context.layer.main.now)
+        return gradient * 1, None, None
+
+
+class Stack(nn.Module):
+    """Layers one after the other, two in a block."""
+
+    def __init__(self, layer: Streamed):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(layer, layer) for _ in range(4))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+@pytest.mark.parametrize("level", [Level.RECORDED, Level.CALL, Level.NESTED])
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_streamed_weight_is_not_overwritten_before_backward_has_read_it(waits, monkeypatch):
-    """ComfyUI's own streams with clocks for events: a cast takes the memory last freed on its
-    stream, and must know of that memory's last use."""
-    device, main = torch.device("cuda"), Stream("main")
+def test_a_streamed_weight_is_not_overwritten_before_backward_has_read_it(
+    waits, level, monkeypatch
+):
+    """In evaluations that come first, and in those that backward computes again."""
+    device, main = torch.device("cpu"), Stream("main")
     streams = [Stream("first"), Stream("second")]
     monkeypatch.setattr(management, "STREAMS", {device: streams})
     monkeypatch.setattr(management, "stream_counters", {device: 0})
     monkeypatch.setattr(management, "NUM_STREAMS", 2)
     monkeypatch.setattr(management, "current_stream", lambda device: main)
-    freed, unsafe = {stream.name: [] for stream in streams}, 0
-    for _ in range(4):
-        if waits:
-            offload_streams_wait(device)
-        used = []
-        for _ in range(8):  # a recorded call fetches a weight for each layer
-            stream = management.get_offload_stream(device)
-            if freed[stream.name]:
-                unsafe += stream.seen.get("main", 0) < freed[stream.name].pop()
-            stream.tick()
-            management.sync_stream(device, stream)
-            main.tick()
-            stream.wait_stream(main)  # as ComfyUI's layers end
-            used.append(stream)
-        for stream in reversed(used):  # and its backward reads them all once more
-            main.tick()
-            freed[stream.name].append(main.now)
-    assert (unsafe == 0) is waits
+    if not waits:
+        monkeypatch.setattr(levels, "offload_streams_wait", lambda device: None)
+    layer = Streamed(device, main)
+    network = Stack(layer)
+    with levels.Levels([network]) as chosen:
+        chosen.forced = level
+        for _ in range(2):
+            chosen.restart()
+            x = leaf = torch.ones(2, requires_grad=True)
+            for _ in range(3):
+                (x,) = chosen(lambda x: (network(x),), x, steady=False)
+            torch.autograd.grad(x.sum(), leaf)
+    assert layer.fetches >= 6 * 8
+    assert (layer.unsafe == 0) is waits
 
 
 @pytest.mark.parametrize("what", ["VAE", "CLIP vision"])

@@ -133,7 +133,6 @@ class Levels:
         """
         if not (torch.is_grad_enabled() and x.requires_grad):
             return self.recomputer(call, x)
-        offload_streams_wait(x.device)
         calls = [self._with_weights(each, steady) for each in (call, *alone)]
         if self.sizes is None and self.forced is None and self._measures():
             return self._measured(calls[0], x, calls[1:], steady)
@@ -141,6 +140,7 @@ class Levels:
 
     def _with_weights(self, call: Call, steady: bool) -> Call:
         def run(x: Tensor) -> tuple[Tensor | None, ...]:
+            offload_streams_wait(x.device)  # also where backward computes it again
             self._weights.steady = steady
             return call(x)
 
@@ -206,6 +206,7 @@ class Levels:
         if self._blocks is None:
             modules = [block for network in self.networks for block in find_blocks(network, called)]
             options = {**self._common, "remember": self._moment, "differs": self._not_by_block}
+            options["watch"] = lambda recomputed: recomputed and offload_streams_wait(x.device)
             self._blocks = self._stack.enter_context(by_block(modules, **options))
             self._blocks.active = False
         return outputs, again
