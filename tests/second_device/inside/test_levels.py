@@ -1,12 +1,15 @@
 """Levels of memory on a device that counts its bytes: what each takes, and the fall to the next."""
 
+import gc
+
 import comfy.model_management as management
 import pytest
 import torch
 
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
+from ComfyUI_DNO.nodes.host.sampling import levels
 from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
-from ComfyUI_DNO.nodes.host.sampling.plan import Level
+from ComfyUI_DNO.nodes.host.sampling.plan import WORDS, Level
 
 from ...support import tiny, vaes
 from ...support.family_probe import Probe, difference, sample
@@ -17,10 +20,10 @@ from ..streaming import one_buffer
 SIDE, STEPS = 12, 3
 
 
-def pulled(level: Level):
+def pulled(level: Level | None, probe: Probe | None = None):
     """(gradient on the CPU, bytes at the peak beside the weights) of a sampling at one level."""
     model = tiny.unet(tiny.ModelType.FLOW)
-    probe = Probe(level=level)
+    probe = probe or Probe(level=level)
     with torch.inference_mode():
         management.load_models_gpu([model])
     before = MEMORY.used
@@ -76,14 +79,58 @@ def peak_of(memory: str, vae) -> int:
     return MEMORY.peak
 
 
-def test_out_of_memory_falls_to_the_next_level(monkeypatch, vae):
+def falls(caplog) -> list[str]:
+    """The levels that a climb fell to, in words."""
+    told = [record for record in caplog.records if record.msg == levels.LOWERED]
+    return [record.args[0] for record in told]
+
+
+def test_out_of_memory_falls_to_the_next_level(monkeypatch, caplog, vae):
     expected, _ = climb(vae=vae, memory="recorded", side=SIDE, steps=STEPS)
-    most, least = peak_of("recorded", vae), peak_of("least", vae)
+    most = peak_of("recorded", vae)
     unload()
-    monkeypatch.setattr(MEMORY, "budget", (most + least) // 2)
+    monkeypatch.setattr(MEMORY, "budget", int(0.6 * most))
     latent, history = climb(vae=vae, memory="recorded", side=SIDE, steps=STEPS)
     assert len(history.records) == 2
+    assert falls(caplog) == [WORDS[Level.CALL]]
     torch.testing.assert_close(latent, expected, rtol=1e-3, atol=1e-3)
+
+
+class Falling(Probe):
+    """Takes the gradient within so many bytes, and again with less as a climb does."""
+
+    def __init__(self, memory: str, room: int):
+        super().__init__(memory=memory)
+        self._room = room
+
+    def _probe(self, noise):
+        MEMORY.budget = MEMORY.used + self._room
+        while True:
+            try:
+                return super()._probe(noise)
+            except management.OOM_EXCEPTION:
+                if not self.sampling.levels.lower():
+                    raise
+
+
+@pytest.mark.parametrize(
+    ("memory", "share", "of", "to"),
+    [
+        ("recorded", 0.45, Level.RECORDED, Level.CALL),
+        ("call", 0.75, Level.CALL, Level.KEPT),
+    ],
+)
+def test_what_does_not_fit_falls_once(memory, share, of, to, known, caplog):
+    if memory == "recorded":  # nor may what failed wait for Python to collect garbage
+        gc.disable()
+    probe = Falling(memory, int(share * known[of][1]))
+    try:
+        gradient, _ = pulled(None, probe)
+    finally:
+        gc.enable()
+    assert falls(caplog) == [WORDS[to]]
+    assert set(probe.sampling.levels._used) == {to}
+    assert difference(gradient, known[Level.RECORDED][0]) < 1e-5
 
 
 def test_the_smallest_levels_failure_is_a_sentence(monkeypatch, caplog, vae):
