@@ -184,6 +184,17 @@ def test_out_of_memory_leads_from_one_level_to_the_next(caplog):
     assert difference(probe.gradient, at(Level.CALL, guider, family.latent).gradient) < 1e-4
 
 
+def test_whole_calls_that_stand_for_blocks_fall_too():
+    """Where blocks do not repeat themselves, less than a whole call is one prompt alone."""
+    chosen = levels.Levels([])
+    chosen.begin("call", 2**40, 0, 1, lambda recomputed: None)
+    chosen._by_block = False
+    for _ in range(len(Level) - 2):
+        chosen._used[chosen._level(steady=True)] += 1
+        assert chosen.lower()
+    assert chosen._level(steady=True) is Level.SPLIT and not chosen.lower()
+
+
 class Walked(nn.Module):
     """A network whose middle is walked from outside, as ComfyUI's UNet is."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -63,6 +64,7 @@ class Levels:
         self._blocks: Blocks | None = None
         self._by_block, self._exact = True, False
         self._used: Counter[Level] = Counter()
+        self._failed = False  # and what it held may be there still
         self._stack = ExitStack()
 
     def begin(
@@ -93,6 +95,10 @@ class Levels:
         """A new sampling begins: what the last one kept is gone."""
         self._expected = sum(self._used.values()) or self._expected
         self._used.clear()
+        if self._failed:  # not while its error is handled, which holds all that was there
+            self._failed = False
+            gc.collect()
+            management.soft_empty_cache()
         self.recomputer.restart()
         if self._blocks:
             self._blocks.restart()
@@ -100,12 +106,13 @@ class Levels:
     def lower(self) -> bool:
         """An iteration ran out of memory: go on with less, from its start. False: with what?"""
         used = self.forced if self.forced is not None else min(self._used, default=Level.SPLIT)
-        if max(used, self._fastest) == Level.SPLIT:
+        used = max(used, self._fastest)  # by whole calls where blocks do not repeat themselves
+        if used == Level.SPLIT:
             return False
-        self._fastest = Level(used + 1) if self.sizes else Level.SPLIT
+        self._fastest = Level(used + 1)
         self.forced = self._fastest if self.forced is not None else None
         self._used.clear()
-        management.soft_empty_cache()
+        self._failed = True
         logging.warning(LOWERED, WORDS[self._fastest])
         return True
 
@@ -214,8 +221,10 @@ class Levels:
     def _measured(self, call: Call, x: Tensor, alone: Sequence[Call], steady: bool):
         """The first evaluation: plain, then with a graph, to see what it keeps and rounds."""
         plain, again = self._observed(call, x)
+        self._used[Level.NESTED] += 1  # it takes as much, and stays counted where that is too much
         with again(), own_kernels(), self._switched(True, measuring=True):
             outputs, ledger = self.recomputer.record(call, x)
+        self._used.clear()
         blocks = self._blocks
         assert blocks is not None and ledger is not None
         self.recomputer.remedies.update(*(block.recomputer.remedies for block in blocks.all))
