@@ -16,11 +16,15 @@ class Again:
     """`gradient`, each iteration of it from its start until it gets through.
 
     mended: asked about an error; true if something was changed that may let it pass, for example
-            that less is kept for backward. It is not asked again for one that it cannot mend.
+            that less is kept for backward. It is not asked again for one that it cannot mend, nor
+            where nothing is kept as no gradient will be asked for.
+    wrong:  asked about gradients once they are there; true if they are not to be used, and
+            something was changed that makes the next ones right.
     """
 
     gradient: Gradient
     mended: Callable[[Exception], bool]
+    wrong: Callable[[], bool] = lambda: False
 
     def evaluate(self, problem: Problem, noise: Noise, step: int, climb: bool) -> Evaluated:
         evaluated = self._first(problem, noise, step, climb)
@@ -29,7 +33,9 @@ class Again:
         def gradients() -> list[Tensor]:
             while True:
                 try:
-                    return attempts.pop()()
+                    found = attempts.pop()()
+                    if not self.wrong():
+                        return found
                 except Exception as error:
                     if not self.mended(error):
                         raise
@@ -42,5 +48,5 @@ class Again:
             try:
                 return self.gradient.evaluate(problem, noise, step, climb)
             except Exception as error:
-                if not self.mended(error):
+                if not (climb and self.mended(error)):
                     raise

@@ -50,6 +50,7 @@ def ascend(
     iterations: int = 50,
     clip: float = 1.0,
     gradient: Gradient | None = None,
+    at_once: Callable[[], int] = lambda: 1,
 ) -> Iterator[Iterate]:
     """Direct Noise Optimization (arXiv 2405.18881, eq. 3 and algorithm 1) as a generator.
 
@@ -57,11 +58,12 @@ def ascend(
         call records the injected noise on `noise.tape()`, later calls replay it.
     decode: sample -> image (B,3,H,W) in [0,1], differentiable.
     clip:   bound of each image's own gradient norm; 0 switches clipping off.
+    at_once: see Problem.
 
     Yields `iterations + 1` iterates; there is no backward pass after the last one, nor after one at
     which the caller stops. Raises NonFiniteError or NoGradientError, naming iteration and term.
     """
-    gradient, problem = gradient or Exact(), Problem(render, decode, objective)
+    gradient, problem = gradient or Exact(), Problem(render, decode, objective, at_once)
     update = _Update(optimizer or Adam(), learning_rate)
     try:
         for step in range(iterations + 1):

@@ -206,7 +206,7 @@ class Estimated(Declared):
         """The samples of each perturbation of the noise, sampled `at_once` at a time."""
         leaves = point.noise.leaves()
         signs = (1.0, -1.0) if self.antithetic else (1.0,)
-        together = max(1, self.at_once // len(signs))
+        together = max(1, (self.at_once or point.problem.at_once()) // len(signs))
         for first in range(0, self._pairs, together):
             indices = range(first, min(first + together, self._pairs))
             directions = [self._draw(point.step, index, leaves) for index in indices]

@@ -25,11 +25,13 @@ class Problem:
 
     render: noise -> sample (B,C,...), differentiable when grad mode is on, plain when it is off.
     decode: sample -> image (B,3,H,W) in [0,1], differentiable.
+    at_once: how many perturbed pictures fit in one batch beside what is kept at present.
     """
 
     render: Callable[[Noise], Tensor]
     decode: Callable[[Tensor], Tensor]
     objective: Objective
+    at_once: Callable[[], int] = lambda: 1
 
     def sample(self, noise: Noise, step: int) -> Tensor:
         """The sampling of `noise`, checked; `step` is the iteration that an error names."""

@@ -31,9 +31,9 @@ class Task:
                 rewards that are reported always come from the latter. roughly: for those that need
                 not be exact.
     gradient:   of the rewards; None: exact, or estimated where a reward has none.
-    at_once:    perturbed pictures that estimates sample together, where they do not say.
     seed:       of what a method draws by itself.
     mended:     asked about an error in an iteration; true: it is done again, see `Again`.
+    wrong:      asked about gradients that are there; true: they are taken again, see `Again`.
     enough:     asked after every evaluation of the network; true ends the run, what is kept stays.
     """
 
@@ -42,10 +42,10 @@ class Task:
     directions: Callable[[Tensor], Tensor] | None = None
     roughly: Callable[[Tensor], Tensor] | None = None
     gradient: Gradient | None = None
-    at_once: int = 0
     seed: int = 0
     enough: Callable[[], bool] = lambda: False
     mended: Callable[[Exception], bool] = lambda error: False
+    wrong: Callable[[], bool] = lambda: False
 
     def direction(self, sample: Tensor, step: int, rough: bool = False) -> Tensor:
         """d(reward)/d(sample) through decoder and rewards alone, (B,C,...).
@@ -64,9 +64,7 @@ class Task:
         gradient = own or self.gradient
         if gradient is None:
             gradient = Exact() if self.problem.objective.differentiable else Estimated()
-        if isinstance(gradient, Estimated) and not gradient.at_once:
-            gradient = replace(gradient, at_once=self.at_once)
-        return Again(gradient, self.mended)
+        return Again(gradient, self.mended, self.wrong)
 
     def _of_a_sample(self) -> Gradient:
         gradient = self.gradient
@@ -141,6 +139,7 @@ class Ascent:
             iterations=self.iterations,
             clip=self.clip,
             gradient=task.of_the_noise(self.gradient),
+            at_once=problem.at_once,
         )
 
 

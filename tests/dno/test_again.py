@@ -63,6 +63,26 @@ def test_what_is_not_mended_is_raised():
         evaluate(lambda error: False)
 
 
+def test_without_a_gradient_there_is_nothing_to_mend():
+    Failing.left = ["forward"]
+    problem = Problem(lambda noise: Failing.apply(noise.initial), None, None)
+    with pytest.raises(MemoryError, match="forward"):
+        Again(Exact(), lambda error: True).evaluate(problem, Noise(torch.ones(1)), 0, False)
+
+
+def test_gradients_that_are_wrong_are_taken_again():
+    found, wrong = [], [True, False]
+
+    class Counting:
+        def evaluate(self, problem, noise, step, climb):
+            found.append(len(found))
+            number = torch.tensor(len(found))
+            return Evaluated(number, number, number, {}, lambda: [number])
+
+    again = Again(Counting(), lambda error: False, lambda: wrong.pop(0))
+    assert again.evaluate(None, None, 0, True).gradients() == [2]
+
+
 class Large:
     """What an evaluation holds until its gradient was taken."""
 

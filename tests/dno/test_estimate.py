@@ -11,6 +11,7 @@ from ComfyUI_DNO.dno.autograd.profile import Live
 from ComfyUI_DNO.dno.checks import NoGradientError
 from ComfyUI_DNO.dno.estimate import METHODS, SCALES, Estimated, Point
 from ComfyUI_DNO.dno.gradient import Exact, Problem
+from ComfyUI_DNO.dno.method import Ascent, Task
 from ComfyUI_DNO.dno.noise import Noise
 from ComfyUI_DNO.dno.objective import Objective, Reward, Weighted
 
@@ -170,6 +171,23 @@ def test_unit_length(method):
     problem = Problem(lambda z: z.initial * 1, lambda latent: latent, objective(False))
     (upper,) = pulled.evaluate(problem, noise(), 0, True).gradients()
     assert torch.allclose(upper.flatten(1).norm(dim=1), torch.ones(2), atol=1e-5)
+
+
+def test_how_many_fit_at_once_is_asked_while_the_graph_waits():
+    asked, batches = [], []
+
+    def sampled(noise: Noise):
+        batches.append(len(noise.initial))
+        return render(noise)
+
+    def fitting() -> int:
+        asked.append(list(batches))
+        return 4
+
+    problem = Problem(sampled, decode, objective(False), fitting)
+    list(Ascent(iterations=1).iterates(Task(problem, noise())))
+    assert asked == [[2]]
+    assert batches == [2, 8, 8, 2]
 
 
 class BlindTilt(Tilt):

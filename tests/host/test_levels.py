@@ -11,7 +11,8 @@ from ComfyUI_DNO.nodes.host import compat
 from ComfyUI_DNO.nodes.host.sampling import levels
 from ComfyUI_DNO.nodes.host.sampling.plan import Level, Plan, Sizes, plan
 
-from ..support import families
+from ..second_device.climbing import climb
+from ..support import families, tiny
 from ..support.families import FAMILIES, build
 from ..support.family_probe import Probe, difference, doubles, sample
 from .test_families import KNOWN, exact
@@ -184,6 +185,36 @@ def test_out_of_memory_leads_from_one_level_to_the_next(caplog):
     assert difference(probe.gradient, at(Level.CALL, guider, family.latent).gradient) < 1e-4
 
 
+@pytest.mark.parametrize("memory", ["automatic", "blocks", "least"])
+def test_the_first_evaluation_may_run_out_while_it_is_measured(memory, monkeypatch, caplog):
+    """On a network that runs out of memory where a block has a graph of both prompts."""
+    family = FAMILIES["SD1.5"]
+    model = build(family)
+    expected = at(Level.CALL, families.guider(family, model), family.latent).gradient
+    block = model.model.diffusion_model.middle_block[0]
+    forward, refused = block.forward, []
+
+    def scarce(x, *others):
+        if torch.is_grad_enabled() and len(x) > 1:
+            refused.append(len(x))
+            raise torch.OutOfMemoryError
+        return forward(x, *others)
+
+    class Falling(Probe):
+        def _probe(self, noise):
+            with pytest.raises(torch.OutOfMemoryError):
+                super()._probe(noise)
+            assert self.sampling.levels.lower()
+            super()._probe(noise)
+
+    monkeypatch.setattr(block, "forward", scarce)
+    probe = Falling(memory=memory)
+    sample(families.guider(family, model), probe, family.latent)
+    assert refused == [2] and caplog.text.count("goes on with less") == 1
+    assert set(probe.sampling.levels._used) == {Level.SPLIT}
+    assert difference(probe.gradient, expected) < 1e-4
+
+
 def test_whole_calls_that_stand_for_blocks_fall_too():
     """Where blocks do not repeat themselves, less than a whole call is one prompt alone."""
     chosen = levels.Levels([])
@@ -193,6 +224,25 @@ def test_whole_calls_that_stand_for_blocks_fall_too():
         chosen._used[chosen._level(steady=True)] += 1
         assert chosen.lower()
     assert chosen._level(steady=True) is Level.SPLIT and not chosen.lower()
+
+
+def test_records_that_wait_can_be_lowered_while_neighbours_are_sampled():
+    """As gradients are estimated: plainly, between a sampling and its backward."""
+    family = FAMILIES["SD1.5"]
+
+    class Beside(Probe):
+        def _probe(self, noise):
+            self.sampling.render(noise)
+            with torch.no_grad():
+                for _ in range(2):
+                    self.sampling.render(noise)
+                    assert not self.sampling.levels.rounded and not self.sampling.levels.words
+            assert self.sampling.levels.lower()
+            super()._probe(noise)
+
+    probe = Beside(memory="recorded")
+    sample(families.guider(family, build(family)), probe, family.latent)
+    assert set(probe.sampling.levels._used) == {Level.CALL}
 
 
 class Walked(nn.Module):
@@ -256,3 +306,28 @@ def test_a_network_that_does_not_repeat_itself_by_blocks_falls_back_to_whole_cal
     sample(families.guider(family, model), probe, family.latent)
     assert "does not repeat itself block by block" in caplog.text
     assert not probe.sampling.levels._by_block and block.forward is counting
+
+
+def remembering(monkeypatch):
+    """A UNet with a block that depends on what the network's call left in it, no argument."""
+    model, left = tiny.unet(tiny.ModelType.FLOW), {}
+    network = model.model.diffusion_model
+    embed, block = network.time_embed, network.middle_block[0]
+    forward, through = embed.forward, block.forward
+
+    def noting(given):
+        left["time"] = float(given[0, 0])
+        return forward(given)
+
+    monkeypatch.setattr(embed, "forward", noting)
+    monkeypatch.setattr(block, "forward", lambda *given: through(*given) * (2 + left["time"]))
+    return model
+
+
+def test_the_iteration_that_shows_it_is_climbed_by_whole_calls_already(monkeypatch, caplog):
+    expected, _ = climb(remembering(monkeypatch), memory="call", steps=3)
+    plain, _ = climb(remembering(monkeypatch), memory="call", steps=3, iterations=0)
+    latent, _ = climb(remembering(monkeypatch), memory="blocks", steps=3)
+    assert caplog.text.count("does not repeat itself block by block") == 1
+    moved = (expected - plain).abs().max()
+    torch.testing.assert_close(latent, expected, rtol=0, atol=1e-3 * moved.item())

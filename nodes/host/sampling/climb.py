@@ -154,20 +154,20 @@ class Climb:
             return latent
 
         task = Task(
-            Problem(render, self._decode, self._objective),
+            Problem(render, self._decode, self._objective, self._at_once),
             noise,
             directions=self._directions,
             roughly=self._directions and self._directions.roughly,
             gradient=self._settings.gradient,
             enough=lambda: bool(self.history.records) and progress.seconds > self._budget(),
-            at_once=self._at_once(),
             mended=lambda error: _out_of_memory(error) and sampling.levels.lower(),
+            wrong=sampling.levels.differed,
             seed=self._given.seed(sampling),
         )
         return self._settings.way.iterates(task)
 
     def _at_once(self) -> int:
-        """How many perturbed samplings fit in one batch."""
+        """How many perturbed samplings fit in one batch, now that records wait."""
         noise = self._sampling.noise
         each = self._sampling.memory_required([2 * len(noise), *noise.shape[1:]])
         fitting = int(management.get_free_memory(noise.device) / 2 / max(each, 1))

@@ -64,6 +64,7 @@ class Levels:
         self._blocks: Blocks | None = None
         self._by_block, self._exact = True, False
         self._used: Counter[Level] = Counter()
+        self._waiting: Counter[Level] = Counter()  # of the last sampling that was differentiated
         self._failed = False  # and what it held may be there still
         self._stack = ExitStack()
 
@@ -94,6 +95,8 @@ class Levels:
     def restart(self) -> None:
         """A new sampling begins: what the last one kept is gone."""
         self._expected = sum(self._used.values()) or self._expected
+        if self._used:  # its records wait while neighbours are sampled plainly
+            self._waiting = self._used.copy()
         self._used.clear()
         if self._failed:  # not while its error is handled, which holds all that was there
             self._failed = False
@@ -105,16 +108,25 @@ class Levels:
 
     def lower(self) -> bool:
         """An iteration ran out of memory: go on with less, from its start. False: with what?"""
-        used = self.forced if self.forced is not None else min(self._used, default=Level.SPLIT)
+        held = self._used or self._waiting
+        used = self.forced if self.forced is not None else min(held, default=Level.SPLIT)
         used = max(used, self._fastest)  # by whole calls where blocks do not repeat themselves
         if used == Level.SPLIT:
             return False
         self._fastest = Level(used + 1)
         self.forced = self._fastest if self.forced is not None else None
         self._used.clear()
+        self._waiting.clear()
         self._failed = True
         logging.warning(LOWERED, WORDS[self._fastest])
         return True
+
+    def differed(self) -> bool:
+        """Whether a backward found blocks that differ, and whole calls take over from now on."""
+        before = self._by_block
+        if self._blocks:
+            self._blocks.restart()
+        return before and not self._by_block
 
     @property
     def words(self) -> str:
@@ -240,5 +252,6 @@ class Levels:
         return self._at(level, lambda given: first.pop() if first else call(given), x, alone)
 
     def _not_by_block(self, off: float) -> None:
-        logging.warning(NOT_BY_BLOCK, off)
+        if self._by_block:
+            logging.warning(NOT_BY_BLOCK, off)
         self._by_block = False
