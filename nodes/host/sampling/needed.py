@@ -55,7 +55,8 @@ def _flash() -> bool:
 def _prompts(model_wrap) -> list[list[dict]]:
     """The entries of every prompt that one evaluation computes."""
     conds = dict(model_wrap.conds)
-    own = type(model_wrap).predict_noise is comfy.samplers.CFGGuider.predict_noise
+    guided = getattr(type(model_wrap), "predict_noise", None)
+    own = guided is comfy.samplers.CFGGuider.predict_noise
     insists = model_wrap.model_options.get("disable_cfg1_optimization", False)
     if own and not insists and math.isclose(model_wrap.cfg, 1.0):
         conds.pop("negative", None)
