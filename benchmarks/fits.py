@@ -43,7 +43,7 @@ def decoder_row(name: str) -> str:
 
 @functools.cache
 def in_tiles(name: str, side: int, free: float) -> tuple[float, str]:
-    """GB that a decoder takes where `free` are, in the tiles that the pack then chooses; which."""
+    """GB that a decoder takes where `free` are, by blocks or in the tiles that the pack chooses."""
     from ComfyUI_DNO.nodes.host.sampling.aligner import DECODING_SHARE
 
     tiles, count = tiling(name, side, free * DECODING_SHARE)
@@ -57,10 +57,8 @@ def target_row(target: Target, network: list[float]) -> str:
     """Whether a climb fits, and if not, what of it does not."""
     weights = network[EIGHT_BIT] if target.resident else 0.0
     free = target.card - weights - RESERVE
-    decoder, said = decoder_count(target.decoder, target.side, by_blocks=True), "fits"
-    if decoder > free:
-        decoder, tiles = in_tiles(target.decoder, target.side, free)
-        said = f"fits, decoded in tiles: {tiles}"
+    decoder, tiles = in_tiles(target.decoder, target.side, free)
+    said = "fits" if tiles == "none" else f"fits, decoded in tiles: {tiles}"
     total = max(network[LEAST], decoder) + weights + RESERVE
     if total > target.card:
         parts = {"network": network[LEAST], "decoder": decoder}

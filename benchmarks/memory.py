@@ -54,10 +54,11 @@ Decoders with their backward, one picture, 16-bit. *tiles*: the largest that the
 |---|---|---|---|---|---|---|
 {decoders}
 
-Whether a climb fits: the larger of network and decoder (they are not pulled at the same time), the
-weights that stay, and {reserve:g} GB for the driver and ComfyUI's reserve. *network*: with memory
-`least`, its first evaluation too. *streamed*: weights lie in ordinary memory and come layer by
-layer.
+Whether a climb fits, decoded by blocks or, where they take more than half of what is free, in
+tiles, as the pack does: the larger of network and decoder (they are not pulled at the same time),
+the weights that stay, and {reserve:g} GB for the driver and ComfyUI's reserve. *network*: with
+memory `least`, its first evaluation too. *streamed*: weights lie in ordinary memory and come layer
+by layer.
 
 | target | network | decoder | weights | in all | of | |
 |---|---|---|---|---|---|---|
