@@ -19,7 +19,7 @@ from ..dno.optimizers import OPTIMIZERS, Adam, Optimizer
 from ..dno.parts import Part
 from ..dno.stopping import Patience, StoppingRule, Target, TimeBudget
 from .bridge import plain_node
-from .host.sampling.levels import MEMORY
+from .host.sampling.needed import MEMORY
 from .host.sampling.settings import Settings
 from .plan import Plan
 from .schema import CATEGORY, GradientSocket, OptimizerSocket, OptionsSocket

@@ -69,9 +69,9 @@ class Recomputer:
         complete: bool = False,
     ):
         self.resident, self.again, self.watch = resident, again, watch
-        self.remember, self.differs, self.precision = remember, differs, precision
-        self.complete, self.measuring = complete, False
-        self.remedies: set[str] = set()
+        self.remember = remember or (lambda: nullcontext)
+        self.differs, self.precision = differs, precision
+        self.complete, self.measuring, self.remedies = complete, False, set[str]()
         self.bytes_per_call: int | None = None  # what a recorded call would keep
         self._written: frozenset[int] | None = None  # which inputs the call writes to, once known
         self._gaps: list[tuple[Tensor, float]] = []
@@ -90,12 +90,9 @@ class Recomputer:
         self.watch(False)
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return call(*tensors)
-        again = self._noted()
+        again = self.remember()
         kept = [ordinary_tensor(tensor) for tensor in tensors]
         return _Recompute.apply(self, _Run(call, alone, again), *kept)
-
-    def _noted(self) -> Context:
-        return self.remember() if self.remember else nullcontext
 
     @contextmanager
     def graph(self, watched: bool = False) -> Iterator[Ledger | None]:
@@ -113,7 +110,7 @@ class Recomputer:
     def record(self, call: Call, *tensors: Tensor) -> tuple[tuple, Ledger | None]:
         """`call(*tensors)` with a graph that stays as it is, and what is known of what it saved."""
         self.watch(False)
-        again: Context = self._noted()
+        again: Context = self.remember()
         repeated: Context = nullcontext
         while True:
             try:

@@ -14,8 +14,8 @@ import comfy.supported_models
 import pytest
 import torch
 
-from ComfyUI_DNO.nodes.host.sampling.levels import MEMORY, SHARE
-from ComfyUI_DNO.nodes.host.sampling.needed import evaluation
+from ComfyUI_DNO.nodes.host.sampling.levels import SHARE
+from ComfyUI_DNO.nodes.host.sampling.needed import MEMORY, evaluation
 
 from ..support import tiny
 

@@ -19,10 +19,6 @@ from .guards import attention_everywhere, own_kernels
 from .plan import WORDS, Level, Sizes, plan
 from .weights import Weights, casting, offload_streams_wait
 
-# A choice -> what it needs of what ComfyUI plans, with flash attention, for one evaluation; least:
-# for one prompt of it. Hardly any model of benchmarks/memory.md takes more, or less than half.
-# Automatic keeps weights where they are before records.
-MEMORY = {"automatic": 3.75, "recorded": 31, "call": 31, "blocks": 3.75, "least": 3.75}
 SHARE = 0.85  # of the free memory that a climb plans with
 LEAST = 512 * 2**20  # bytes that even `least` may keep: less is not worth computing anything twice
 NOT_BY_BLOCK = (
@@ -65,13 +61,12 @@ class Levels:
         self._by_block, self._exact = True, False
         self._used: Counter[Level] = Counter()
         self._waiting: Counter[Level] = Counter()  # of the last sampling that was differentiated
-        self._failed = False  # and what it held may be there still
-        self._stack = ExitStack()
+        self._failed, self._stack = False, ExitStack()  # failed: what it held may be there still
 
     def begin(
         self, memory: str, free: int, reserved: int, steps: int, watch: Callable[[bool], None]
     ) -> None:
-        """What the user wants, one of MEMORY; bytes that are free, and that decoding needs of them.
+        """What the user wants, see needed.MEMORY; bytes that are free, that decoding needs of them.
 
         steps: how many evaluations a sampling is expected to make; watch: see Recomputer.
         """
@@ -115,9 +110,7 @@ class Levels:
             return False
         self._fastest = Level(used + 1)
         self.forced = self._fastest if self.forced is not None else None
-        self._used.clear()
-        self._waiting.clear()
-        self._failed = True
+        self._used, self._waiting, self._failed = Counter(), Counter(), True
         logging.warning(LOWERED, WORDS[self._fastest])
         return True
 
@@ -219,7 +212,7 @@ class Levels:
         self, call: Call, x: Tensor
     ) -> tuple[tuple, Callable[[], AbstractContextManager]]:
         """A plain evaluation, which shows the blocks, and how to go on from before it."""
-        again = self.recomputer.remember() if self.recomputer.remember else nullcontext
+        again = self.recomputer.remember()
         with torch.no_grad(), calls_noted(self.networks) as called:
             outputs = call(x.detach().clone())
         if self._blocks is None:

@@ -9,8 +9,10 @@ import comfy.model_base
 import comfy.model_management as management
 import comfy.samplers
 
-from .levels import MEMORY
-
+# A choice -> what it needs of what ComfyUI plans, with flash attention, for one evaluation; least:
+# for one prompt of it. Hardly any model of benchmarks/memory.md takes more, or less than half.
+# Automatic keeps weights where they are before records.
+MEMORY = {"automatic": 3.75, "recorded": 31, "call": 31, "blocks": 3.75, "least": 3.75}
 FLASH, OTHER = 0.01, 0.15  # of ComfyUI's formula: a byte of its precision; whatever the precision
 
 

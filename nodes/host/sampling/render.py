@@ -141,7 +141,7 @@ class Sampling:
         memory: str,
         reserved: int,
     ) -> None:
-        """Report evaluations to `watch`, after `check`, which ends all; memory: see levels.MEMORY.
+        """Report evaluations to `watch`, after `check`, which ends all; memory: see needed.MEMORY.
 
         reserved: bytes that decoding and scoring need, which are not free.
         """

@@ -17,7 +17,7 @@ class Settings:
 
     method: what is done; without one, gradient ascent with the four settings above it and `clip`.
     part: what of the noise may move. carried: which steps of the network carry the gradient,
-    "all", "first" or "last N". strict: refuse an inexact gradient. memory: one of levels.MEMORY.
+    "all", "first" or "last N". strict: refuse an inexact gradient. memory: one of needed.MEMORY.
     directions: what steering decodes with, one of directions.CHOICES; or `directions_vae`, if set.
     note: what the user is told about all this. keep_on_cancel: whether Cancel keeps the best.
     """
