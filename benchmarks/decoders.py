@@ -95,9 +95,7 @@ def tiling(name: str, side: int, room: float):
         for by in (False, True)
     )
     measured = Measured(frozenset([name]), whole, by_block, scale)
-    ways = measured.ways((1, *channels, side // scale, side // scale))
-    fitting = [way for way in ways if way.bytes <= room * GB]
-    way = fitting[0] if fitting else ways[-1]
+    way = measured.within((1, *channels, side // scale, side // scale), room * GB)[0]
     return way.tiles, way.count
 
 

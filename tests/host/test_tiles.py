@@ -190,7 +190,7 @@ def test_memory_that_fits_no_tile_is_told(vae, small_tiles):
         pulled(decoder, noise(1, 4, 24, 24))
 
 
-@pytest.mark.parametrize("share, ends", [(1.0, "whole"), (0.99, "blocks"), (0.3, "tiles")])
+@pytest.mark.parametrize("share, ends", [(1.0, "whole"), (0.99, "blocks"), (0.2, "tiles")])
 def test_room_decides_the_way_before_memory_runs_out(vae, share, ends, small_tiles):
     latent = noise(1, 4, 24, 24)
     whole = Decoder(vae, same)._measured().whole(24 * 24)
@@ -202,6 +202,16 @@ def test_room_decides_the_way_before_memory_runs_out(vae, share, ends, small_til
     assert decoder.way == foreseen
     assert decoder.picture_for(latent.shape).shape == picture.shape
     assert bool(decoder.text()) is (ends != "whole")
+
+
+@pytest.mark.parametrize("images", [1, 3])
+def test_seams_are_the_last_resort(vae, images, small_tiles):
+    """What is exact may take more than half of the memory before a picture is tiled."""
+    shape = torch.Size([images, 4, 24, 24])
+    least = Decoder(vae, same).memory(shape)
+    ways = [Decoder(vae, same, room=share * least).way_for(shape) for share in (0.6, 0.58)]
+    assert [way.exact for way in ways] == [True, False]
+    assert ways[0].bytes == least and ways[0].blocks
 
 
 def test_a_multiple_of_the_batch_is_decoded_batch_by_batch(vae):

@@ -92,9 +92,7 @@ class Decoder:
     def _planned(self, shape: torch.Size) -> list[Way]:
         if math.isinf(self._room):
             return [Way(0)]
-        ways = self._measured().ways(shape)
-        fitting = [i for i, way in enumerate(ways) if way.bytes <= self._room]
-        return ways[fitting[0] if fitting else -1 :]
+        return self._measured().within(shape, self._room)
 
     def _measured(self) -> Measured:
         return measured(self.vae, self._decode)

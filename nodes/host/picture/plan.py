@@ -24,6 +24,7 @@ from .tiles import Tiles, split
 PROBES = (64, 128)  # pixels a side of the pictures that are measured
 OVERLAP = 64  # pixels that neighbouring tiles share
 LEAST_TILE = 256  # pixels: below, seams would be all there is
+EXACT_ROOM = 1.7  # of the room for other ways: .85 of the free memory where that is half of it
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,17 @@ class Measured:
             each = Tiles(height, width, 0, self.scale)
             ways.append(Way(self.by_block(area), self.blocks, each, images))
         return ways + [self._tiled(images, *tile) for tile in self._tiles(height, width)]
+
+    def within(self, shape: Sequence[int], room: float) -> list[Way]:
+        """The fastest of these ways that takes `room` bytes at most, and those after it.
+
+        The least exact one may take more than that: seams are worse than less room for records.
+        """
+        ways = self.ways(shape)
+        last = max(i for i, way in enumerate(ways) if way.exact)
+        rooms = (room * EXACT_ROOM if i == last else room for i in range(len(ways)))
+        fitting = [i for i, each in enumerate(rooms) if ways[i].bytes <= each]
+        return ways[fitting[0] if fitting else -1 :]
 
     def _tiled(self, images: int, tile: Tiles, count: int) -> Way:
         size = self.by_block(tile.height * tile.width)
