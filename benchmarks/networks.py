@@ -38,13 +38,13 @@ def planned(model, latent: tuple[int, ...]) -> dict[str, float]:
     import torch
     from counted import no_contents
 
-    from ComfyUI_DNO.nodes.host.sampling.levels import MEMORY
+    from ComfyUI_DNO.nodes.host.sampling.needed import MEMORY
 
     flash = patch.object(management, "pytorch_attention_flash_attention", lambda: True)
     with no_contents(), flash:
         made = build(model, getattr(torch, model.half))
-        required = made.memory_required([2, *latent])
-    return {memory: share * required / GB for memory, share in MEMORY.items()}
+        one, all_prompts = (made.memory_required([n, *latent]) / GB for n in (1, 1 + model.cfg))
+    return {memory: f * (one if memory == "least" else all_prompts) for memory, f in MEMORY.items()}
 
 
 def given(model, batch: int, make) -> dict:
