@@ -48,13 +48,13 @@ is planned for instead).
 {networks}
 
 Decoders with their backward, one picture, 16-bit. *tiles*: the largest that the pack takes where
-{room:g} GB are free, of which it gives the decoder half; and how many:
+{room:g} GB are free, of which it gives tiles half; and how many:
 
 | decoder | 1024: whole | blocks | 2048: whole | blocks | tiles | |
 |---|---|---|---|---|---|---|
 {decoders}
 
-Whether a climb fits, decoded by blocks or, where they take more than half of what is free, in
+Whether a climb fits, decoded by blocks or, where they take more than 85% of what is free, in
 tiles, as the pack does: the larger of network and decoder (they are not pulled at the same time),
 the weights that stay, and {reserve:g} GB for the driver and ComfyUI's reserve. *network*: with
 memory `least`, its first evaluation too. *streamed*: weights lie in ordinary memory and come layer
