@@ -19,7 +19,7 @@ from .host.described import described
 from .host.described import terms as describe_terms
 from .host.judges.reward_models import bring_in
 from .host.picture.finite import not_finite
-from .host.sampling.climb import HOST_ERRORS
+from .host.sampling.endings import HOST_ERRORS
 from .host.sampling.job import objective
 from .host.web import say
 from .schema import CATEGORY, RewardSocket, for_json, schema, to_image

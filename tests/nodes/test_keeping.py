@@ -12,6 +12,8 @@ import torch
 
 from ComfyUI_DNO.nodes.host import keeping
 from ComfyUI_DNO.nodes.host.keeping import REASON, Keeping, KeptOnRequest
+from ComfyUI_DNO.nodes.host.sampling.endings import OUT_OF_MEMORY
+from ComfyUI_DNO.nodes.host.sampling.levels import Levels
 from demo import job, switch
 
 from ..properties import executor, restored
@@ -217,3 +219,31 @@ def test_cancel_from_the_page_keeps_where_it_is_chosen(server):
     assert job.failure(entry) is None
     plot = entry["outputs"][job.find(DEMO, "DNOHistoryPlot")]
     assert "Stopped: kept on request." in plot["text"][0]
+
+
+@pytest.mark.parametrize("failure", ["memory", "cancel"])
+def test_the_best_is_kept_where_its_last_plain_sampling_fails(monkeypatch, failure):
+    """Recorded steps may differ from plain ones in the last bits, which are not worth a picture."""
+    check, calls, last = Keeping.check, [], []
+
+    def failing(self):
+        calls.append(torch.is_grad_enabled())
+        if len(calls) in last and failure == "memory":
+            raise management.OOM_EXCEPTION("out of memory")
+        if len(calls) in last:
+            management.interrupt_current_processing()
+        check(self)
+
+    prompt = graph(memory="recorded", iterations=2)
+    monkeypatch.setattr(Levels, "rounded", True)  # as where recorded calls run other kernels
+    monkeypatch.setattr(Keeping, "check", failing)
+    whole = Host().run(prompt).kept["latent"]["samples"]
+    assert not any(calls[-STEPS:])  # the plain sampling
+    last.append(len(calls) - 1)
+    calls.clear()
+    outcome = Host().run(prompt)
+    reason = {"memory": OUT_OF_MEMORY, "cancel": REASON}[failure]
+    assert outcome.ran and outcome.kept["history"].stop_reason == reason
+    assert len(calls) == last[0] and len(outcome.kept["history"].records) == 3
+    assert torch.allclose(outcome.kept["latent"]["samples"], whole, atol=1e-4)
+    assert not management.processing_interrupted()

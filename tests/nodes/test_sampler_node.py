@@ -14,7 +14,7 @@ from comfy_extras.nodes_custom_sampler import SamplerCustomAdvanced
 
 from ComfyUI_DNO.dno.objective import Reward, Weighted
 from ComfyUI_DNO.dno.optimizers import SGD
-from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
+from ComfyUI_DNO.nodes.host.sampling.endings import OUT_OF_MEMORY
 from ComfyUI_DNO.nodes.options import Options
 from ComfyUI_DNO.nodes.sampler import DNOSampler, DNOSamplerCustom, DNOSamplerHistory
 from ComfyUI_DNO.regularizers import Spectrum

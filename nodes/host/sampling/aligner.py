@@ -26,7 +26,8 @@ from ..picture.decode import Decoder
 from ..picture.directions import Directions
 from ..picture.small import hint
 from ..progress import Progress
-from .climb import Climb, Climbed, tell_out_of_memory
+from .climb import Climb, Climbed
+from .endings import tell_out_of_memory
 from .guards import refuse_cut_gradients
 from .job import check_latent, check_vae
 from .needed import evaluation

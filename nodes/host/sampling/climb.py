@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from ....dno.ascent import Iterate
-from ....dno.checks import NoGradientError, NonFiniteError, PictureError
+from ....dno.checks import PictureError
 from ....dno.gradient import Problem
 from ....dno.history import History
 from ....dno.method import CLIMBED, Task
 from ....dno.noise import Noise, Tape
-from ....dno.objective import Objective, TermError
+from ....dno.objective import Objective
 from ....dno.pace import Pace
 from ....dno.stopping import TimeBudget, first_reason
 from ...drawing.strip import Standing
@@ -26,19 +26,13 @@ from ..picture.directions import Directions
 from ..picture.finite import overflowed
 from ..progress import Progress
 from ..telling import Telling
-from ..web import say
+from .endings import HOST_ERRORS, OUT_OF_MEMORY, STOPPING_ERRORS, out_of_memory
 from .given import Given
 from .render import Origin, Sampling
 from .replay import Draws, Source
 from .settings import Settings
 from .start import Start, best_start
 
-HOST_ERRORS = (management.InterruptProcessingException, management.OOM_EXCEPTION)
-STOPPING_ERRORS = (NonFiniteError, NoGradientError, TermError, KeptOnRequest, *HOST_ERRORS)
-OUT_OF_MEMORY = (
-    "DNO ran out of memory: choose memory 'least' in DNO Options, a smaller latent or batch, or a "
-    "smaller decoder such as TAESD."
-)
 NOTHING_TO_MOVE = (
     "There is no noise to optimise: {}, and this sampler draws none by itself. Use an ancestral "
     "or SDE sampler, or {}."
@@ -160,7 +154,7 @@ class Climb:
             roughly=self._directions and self._directions.roughly,
             gradient=self._settings.gradient,
             enough=lambda: bool(self.history.records) and progress.seconds > self._budget(),
-            mended=lambda error: _out_of_memory(error) and sampling.levels.lower(),
+            mended=lambda error: out_of_memory(error) and sampling.levels.lower(),
             wrong=sampling.levels.differed,
             seed=self._given.seed(sampling),
         )
@@ -230,7 +224,12 @@ class Climb:
     @torch.no_grad()
     def _replayed(self, sampling: Sampling) -> Tensor:
         """Recorded calls may run other kernels than a plain sampling does."""
-        return sampling.render(self.history.best.noise.snapshot(sampling.noise.device))
+        best = self.history.best
+        try:
+            return sampling.render(best.noise.snapshot(sampling.noise.device))
+        except (KeptOnRequest, *HOST_ERRORS) as error:  # the last bits are not worth the picture
+            self._end_early(error)
+            return best.latent
 
 
 def _rows(rows: Tensor, new: Tensor, old: Tensor | None) -> Tensor:
@@ -238,13 +237,3 @@ def _rows(rows: Tensor, new: Tensor, old: Tensor | None) -> Tensor:
     if old is None:
         return new.cpu()
     return torch.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new.cpu(), old)
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    cause = error.__cause__ if isinstance(error, TermError) else error
-    return isinstance(cause, management.OOM_EXCEPTION)
-
-
-def tell_out_of_memory() -> None:
-    say(OUT_OF_MEMORY)
-    logging.error(OUT_OF_MEMORY)

@@ -8,7 +8,7 @@ import torch
 
 from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 from ComfyUI_DNO.nodes.host.sampling import levels
-from ComfyUI_DNO.nodes.host.sampling.climb import OUT_OF_MEMORY
+from ComfyUI_DNO.nodes.host.sampling.endings import OUT_OF_MEMORY
 from ComfyUI_DNO.nodes.host.sampling.plan import WORDS, Level
 
 from ...support import tiny, vaes
