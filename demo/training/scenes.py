@@ -82,7 +82,7 @@ def random_scenes(studio: Studio, count: int, generator: torch.Generator) -> Sce
     number[several] = torch.randint(2, 4, (int(several.sum()),), generator=generator)
     number[pair] = 2
     concept, colour = _things(studio, number, several, generator)
-    place, size = _places(number, plain, generator)
+    place, size = _places(number, several, plain, generator)
     tilt = _tilts(number, generator)
     ground = _weighted(_GROUND_WEIGHTS, count, generator)
     tints = torch.randint(len(BACKGROUNDS), (count, 2), generator=generator)
@@ -137,7 +137,9 @@ def _tilts(number: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(over, tilt / 4 + 180, tilt)
 
 
-def _places(number: Tensor, plain: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _places(
+    number: Tensor, several: Tensor, plain: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Middles (B, 3, 2) and sizes (B, 3) of the things, which hardly overlap."""
     count = len(number)
     uniform = torch.rand(count, 8, generator=generator)
@@ -147,9 +149,10 @@ def _places(number: Tensor, plain: Tensor, generator: torch.Generator) -> tuple[
     spot = 0.5 + (uniform[:, 2:4] - 0.5) * room * (1 - near)
     alone = torch.where(plain, 0.91 - 0.13 * uniform[:, 0], alone)
     spot = torch.where(plain[:, None], 0.5 + (uniform[:, 2:4] - 0.5) * 0.14, spot)
-    # two are beside or above each other, three are a triangle on a side or on its point
-    upright = (uniform[:, 4] < 0.3) | (number == 3)
-    turned = uniform[:, 5] < 0.5
+    # two alike are side by side, two different ones above each other too, three one above two: a
+    # network that waits to choose between arrangements draws a mixture of them, with one thing more
+    upright = (uniform[:, 4] < 0.4) & ~several | (number == 3)
+    turned = (uniform[:, 5] < 0.5) & (number < 3)
     angle = torch.where(upright, 90.0, 0.0) + torch.where(turned, 180.0, 0.0)
     angle = (angle + 30 * (uniform[:, 6] - 0.5)).deg2rad()
     side = torch.where(number == 3, 0.38 + 0.06 * uniform[:, 0], 0.42 + 0.08 * uniform[:, 0])
