@@ -48,7 +48,7 @@ is planned for instead).
 {networks}
 
 Decoders with their backward, one picture, 16-bit. *tiles*: the largest that the pack takes where
-{room:g} GB are free, of which it gives tiles half; and how many:
+{room:g} GB are free, in 85% of that; and how many:
 
 | decoder | 1024: whole | blocks | 2048: whole | blocks | tiles | |
 |---|---|---|---|---|---|---|

@@ -2,10 +2,10 @@
 
     python run.py exec -- python benchmarks/tiles.py [DECODER ...]
 
-The cosine of a reward's two gradients of one random latent of 1024 px, in the tiles that a small
-card takes at 2048 px (`fits.py`) and in as many as it takes there. Decoders: demo, and SDXL's in
-its own size with random weights; that takes over an hour of a core and 12 GB. It fails where
-one is below 0.99. Writes tiles.md beside this file.
+The cosine of a reward's two gradients of one random latent of 1024 px, in the largest tiles there
+are and in as many as a small card takes at 2048 px (`fits.py`). Decoders: demo, and SDXL's in its
+own size with random weights; that takes over an hour of a core and 12 GB. It fails where one is
+below 0.99. Writes tiles.md beside this file.
 """
 
 from __future__ import annotations
@@ -39,36 +39,25 @@ def random_vae():
     return comfy.sd.VAE(sd={name: values(name, weight) for name, weight in made.items()})
 
 
-def tilings(scale: int = 8):
-    """Tiles of a picture of SIDE, and how many: of the size that LARGE is decoded in; as many."""
+def tilings(decoder):
+    """Tiles of a picture of SIDE: the largest, and as many as LARGE is decoded in on a card."""
     from decoders import tiling
     from memory import RESERVE, SMALL_CARD
 
-    from ComfyUI_DNO.nodes.host.picture.tiles import Tiles, split
     from ComfyUI_DNO.nodes.host.sampling.aligner import DECODING_SHARE
 
-    side, large = SIDE // scale, LARGE // scale
-    tiles, _ = tiling("SD1.5, SDXL", LARGE, (SMALL_CARD - RESERVE) * DECODING_SHARE)
-    counts = [-(-(large - tiles.overlap) // (each - tiles.overlap)) for each in _sides(tiles)]
-    many = [split(side, count, tiles.overlap) for count in counts]
-    return [
-        Tiles(*(min(side, each) for each in _sides(tiles)), tiles.overlap, scale),
-        Tiles(*many, tiles.overlap, scale),
-    ]
+    _, count = tiling("SD1.5, SDXL", LARGE, (SMALL_CARD - RESERVE) * DECODING_SHARE)
+    ways = decoder._measured().ways((1, 1, SIDE // 8, SIDE // 8))
+    tiled = [way for way in ways if not way.exact]
+    return tiled[0].tiles, next(way.tiles for way in tiled if way.count >= count)
 
 
-def _sides(tiles) -> tuple[int, int]:
-    return tiles.height, tiles.width
-
-
-def pulled(vae, latent, reward, tiles=None):
+def pulled(decoder, latent, reward, tiles=None):
     """The gradient of a picture's reward by the latent, decoded by blocks or in tiles."""
     import torch
 
-    from ComfyUI_DNO.nodes.host.picture.decode import Decoder
     from ComfyUI_DNO.nodes.host.picture.plan import Way
 
-    decoder = Decoder(vae, lambda latent: latent)
     blocks = decoder._measured().blocks
     decoder._ways, decoder._shape = [Way(1, blocks, tiles, exact=not tiles)], latent.shape
     leaf = latent.clone().requires_grad_()
@@ -81,15 +70,17 @@ def rows(name: str, vae) -> tuple[list[str], int]:
 
     from ComfyUI_DNO import rewards
     from ComfyUI_DNO.nodes.host.ordinary import ordinary_modules
+    from ComfyUI_DNO.nodes.host.picture.decode import Decoder
 
     shape, found, below = (1, vae.latent_channels, SIDE // 8, SIDE // 8), [], 0
+    decoder = Decoder(vae, lambda latent: latent)
     latent = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(False), ordinary_modules([vae.first_stage_model]):
         for reward in REWARDS:
             score = getattr(rewards, reward)()
-            whole = pulled(vae, latent, score)
-            for tiles in tilings():
-                close = pulled(vae, latent, score, tiles)
+            whole = pulled(decoder, latent, score)
+            for tiles in tilings(decoder):
+                close = pulled(decoder, latent, score, tiles)
                 cosine = torch.cosine_similarity(whole.flatten(), close.flatten(), dim=0).item()
                 size = f"{tiles.width * tiles.scale} x {tiles.height * tiles.scale}"
                 count = sum(1 for _ in tiles.spans(latent))

@@ -76,11 +76,11 @@ class Recomputer:
         self._written: frozenset[int] | None = None  # which inputs the call writes to, once known
         self._gaps: list[tuple[Tensor, float]] = []
 
-    def restart(self) -> None:
+    def restart(self, tells: bool = True) -> None:
         """A new sampling begins: tell how far the last one's recomputed outputs were off."""
         gaps, self._gaps = self._gaps, []
         beyond = [off for off, bound in ((float(gap), bound) for gap, bound in gaps) if off > bound]
-        if beyond and self.differs:
+        if beyond and self.differs and tells:
             self.differs(max(beyond))
 
     def __call__(

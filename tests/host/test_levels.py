@@ -331,3 +331,24 @@ def test_the_iteration_that_shows_it_is_climbed_by_whole_calls_already(monkeypat
     assert caplog.text.count("does not repeat itself block by block") == 1
     moved = (expected - plain).abs().max()
     torch.testing.assert_close(latent, expected, rtol=0, atol=1e-3 * moved.item())
+
+
+def mixing(model):
+    """A patch whose attention sees the mean over the images and prompts of a call."""
+    patched = model.clone()
+    patched.set_model_attn1_output_patch(lambda out, options: out + 5 * out.mean(0, keepdim=True))
+    return patched
+
+
+def test_prompts_that_a_patch_mixes_are_pulled_together(monkeypatch, caplog):
+    """One after the other, the network is given something else: seen, said, and done again."""
+    monkeypatch.setattr(levels, "LEAST", 0)  # or these small records would all be kept
+    model = tiny.unet(tiny.ModelType.FLOW)
+    climb(model, memory="least", steps=3)
+    assert "mixes the prompts" not in caplog.text
+    plain, _ = climb(mixing(model), memory="call", steps=3, iterations=0)
+    expected, _ = climb(mixing(model), memory="call", steps=3)
+    latent, _ = climb(mixing(model), memory="least", steps=3)
+    assert caplog.text.count("mixes the prompts") == 1 and "repeat itself" not in caplog.text
+    moved = (expected - plain).abs().max()
+    torch.testing.assert_close(latent, expected, rtol=0, atol=1e-3 * moved.item())

@@ -180,7 +180,7 @@ def way_of(decoder):
 @pytest.fixture
 def small_tiles(monkeypatch):
     monkeypatch.setattr(plan, "LEAST_TILE", 80)
-    monkeypatch.setattr(plan, "OVERLAP", 16)
+    monkeypatch.setattr(plan, "OVERLAPS", (16,))
 
 
 @pytest.mark.parametrize("share, ends", [(1.2, "whole"), (0.8, "blocks"), (0.3, "tiles")])
@@ -228,6 +228,20 @@ def test_seams_are_the_last_resort(vae, images, small_tiles):
     ways = [Decoder(vae, same, room=share * least).way_for(shape) for share in (0.6, 0.58)]
     assert [way.exact for way in ways] == [True, False]
     assert ways[0].bytes == least and ways[0].blocks
+    tiled = [way for way in Decoder(vae, same)._measured().ways(shape) if not way.exact]
+    for way in tiled:
+        assert Decoder(vae, same, room=0.6 * way.bytes).way_for(shape) == way
+
+
+def test_tiles_share_much_and_small_ones_less(vae):
+    """The farther from a seam, the more a tile's picture and gradient are the whole's."""
+    ways = Decoder(vae, same)._measured().ways((1, 4, 128, 96))
+    tiles = [way.tiles for way in ways if not way.exact]
+    assert [tile.overlap for tile in tiles] == sorted((t.overlap for t in tiles), reverse=True)
+    assert {tile.overlap * tile.scale for tile in tiles} == set(plan.OVERLAPS)
+    areas = [tile.height * tile.width for tile in tiles]
+    assert areas == sorted(areas, reverse=True)
+    assert all(min(tile.height, tile.width) > 2 * tile.overlap for tile in tiles)
 
 
 def test_a_multiple_of_the_batch_is_decoded_batch_by_batch(vae):

@@ -6,6 +6,7 @@ with the picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -22,9 +23,9 @@ from .repeatable import recomputed
 from .tiles import Tiles, split
 
 PROBES = (64, 128)  # pixels a side of the pictures that are measured
-OVERLAP = 64  # pixels that neighbouring tiles share
+OVERLAPS = 192, 64  # pixels that neighbouring tiles share; the narrow one where tiles are small
 LEAST_TILE = 256  # pixels: below, seams would be all there is
-EXACT_ROOM = 1.7  # of the room for other ways: .85 of the free memory where that is half of it
+LAST_ROOM = 1.7  # of the room for other ways: .85 of the free memory where that is half of it
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ class Measured:
     def within(self, shape: Sequence[int], room: float) -> list[Way]:
         """The fastest of these ways that takes `room` bytes at most, and those after it.
 
-        The least exact one may take more than that: seams are worse than less room for records.
+        The least exact one and tiles may take more: seams are worse than less room for records.
         """
         ways = self.ways(shape)
         last = max(i for i, way in enumerate(ways) if way.exact)
-        rooms = (room * EXACT_ROOM if i == last else room for i in range(len(ways)))
+        rooms = (room if i < last else room * LAST_ROOM for i in range(len(ways)))
         fitting = [i for i, each in enumerate(rooms) if ways[i].bytes <= each]
         return ways[fitting[0] if fitting else -1 :]
 
@@ -95,8 +96,15 @@ class Measured:
         return Way(size, self.blocks, tile, images * count, exact=False)
 
     def _tiles(self, height: int, width: int) -> list[tuple[Tiles, int]]:
-        overlap, least = OVERLAP // self.scale or 1, LEAST_TILE // self.scale or 1
-        tilings, down, across = [], 1, 1
+        tilings: list[tuple[Tiles, int]] = []
+        for overlap in OVERLAPS:
+            smallest = min((tile.height * tile.width for tile, _ in tilings), default=math.inf)
+            more = self._overlapping(height, width, overlap // self.scale or 1)
+            tilings += [each for each in more if each[0].height * each[0].width < smallest]
+        return tilings
+
+    def _overlapping(self, height: int, width: int, overlap: int) -> list[tuple[Tiles, int]]:
+        least, tilings, down, across = LEAST_TILE // self.scale or 1, [], 1, 1
         while True:
             if split(height, down, overlap) >= split(width, across, overlap):
                 down += 1

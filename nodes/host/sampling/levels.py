@@ -16,16 +16,11 @@ from ....dno.autograd.blocks import Blocks, by_block
 from ....dno.autograd.recompute import Call, Recomputer, Remember
 from ....dno.autograd.structure import calls_noted, find_blocks
 from .guards import attention_everywhere, own_kernels
-from .plan import WORDS, Level, Sizes, plan
+from .plan import LOWERED, NOT_APART, NOT_BY_BLOCK, WORDS, Level, Sizes, plan, said
 from .weights import Weights, casting, offload_streams_wait
 
 SHARE = 0.85  # of the free memory that a climb plans with
 LEAST = 512 * 2**20  # bytes that even `least` may keep: less is not worth computing anything twice
-NOT_BY_BLOCK = (
-    "DNO: this network does not repeat itself block by block (off by %.1g): whole calls are "
-    "computed again instead, which takes more memory."
-)
-LOWERED = "DNO ran out of memory and goes on with less: %s."
 
 
 class Levels:
@@ -52,13 +47,14 @@ class Levels:
         self.networks, self._moment = list(networks), moment
         self._weights, self._watches = weights or Weights(), weights is None
         self._common = {"resident": resident, "precision": precision}
-        self.recomputer = Recomputer(**self._common, remember=remember, differs=differs)
+        self._tell = differs or (lambda off: None)
+        self.recomputer = Recomputer(**self._common, remember=remember, differs=self._differs)
         self.forced: Level | None = None
         self.sizes: Sizes | None = None
         self._wanted, self._room, self._reserved, self._expected = "call", 0, 0, 1
         self._fastest = Level.RECORDED  # that is allowed: others ran out of memory
         self._blocks: Blocks | None = None
-        self._by_block, self._exact = True, False
+        self._by_block, self._apart, self._exact = True, True, False
         self._used: Counter[Level] = Counter()
         self._waiting: Counter[Level] = Counter()  # of the last sampling that was differentiated
         self._failed, self._stack = False, ExitStack()  # failed: what it held may be there still
@@ -90,8 +86,7 @@ class Levels:
     def restart(self) -> None:
         """A new sampling begins: what the last one kept is gone."""
         self._expected = sum(self._used.values()) or self._expected
-        if self._used:  # its records wait while neighbours are sampled plainly
-            self._waiting = self._used.copy()
+        self._waiting = self._used.copy() or self._waiting  # while neighbours are sampled plainly
         self._used.clear()
         if self._failed:  # not while its error is handled, which holds all that was there
             self._failed = False
@@ -115,20 +110,17 @@ class Levels:
         return True
 
     def differed(self) -> bool:
-        """Whether a backward found blocks that differ, and whole calls take over from now on."""
-        before = self._by_block
+        """Whether a backward found that blocks differ, or prompts, and larger parts take over."""
+        before = self._by_block, self._apart
         if self._blocks:
             self._blocks.restart()
-        return before and not self._by_block
+        self.recomputer.restart(tells=self._by_block or not before[0])  # else by what blocks differ
+        return before != (self._by_block, self._apart)
 
     @property
     def words(self) -> str:
         """What is done with the evaluations of a sampling, for the user."""
-        total = sum(self._used.values())
-        if len(self._used) == 1:
-            return f"steps {WORDS[next(iter(self._used))]}"
-        parts = (f"{count} {WORDS[level]}" for level, count in sorted(self._used.items()))
-        return f"of {total} steps {', '.join(parts)}" if total else ""
+        return said(self._used)
 
     @property
     def rounded(self) -> bool:
@@ -166,6 +158,7 @@ class Levels:
         level = self._chosen()
         if not steady:  # a record that waits would be read with other weights
             level = {Level.RECORDED: Level.CALL, Level.KEPT: Level.NESTED}.get(level, level)
+        level = Level.NESTED if level is Level.SPLIT and not self._apart else level
         if not self._by_block and level in (Level.KEPT, Level.NESTED):
             level = Level.CALL
         return level
@@ -243,6 +236,13 @@ class Levels:
         del outputs
         first = [plain]
         return self._at(level, lambda given: first.pop() if first else call(given), x, alone)
+
+    def _differs(self, off: float) -> None:
+        if self._apart and Level.SPLIT in (self._used or self._waiting):
+            logging.warning(NOT_APART, off)
+            self._apart = False
+        else:
+            self._tell(off)
 
     def _not_by_block(self, off: float) -> None:
         if self._by_block:

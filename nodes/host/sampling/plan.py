@@ -7,6 +7,7 @@ recorded 2 F, whole calls and blocks that keep their inputs 3 F, blocks within w
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 WORKSPACE = 1.3  # what a backward needs beside what was saved for it: the gradients on their way
@@ -29,6 +30,24 @@ WORDS = {
     Level.NESTED: "computed again by blocks, twice",
     Level.SPLIT: "computed again by blocks, one prompt after the other",
 }
+LOWERED = "DNO ran out of memory and goes on with less: %s."
+NOT_BY_BLOCK = (
+    "DNO: this network does not repeat itself block by block (off by %.1g): whole calls are "
+    "computed again instead, which takes more memory."
+)
+NOT_APART = (
+    "DNO: something in this graph mixes the prompts (off by %.1g): they are computed again "
+    "together, which takes more memory."
+)
+
+
+def said(used: Mapping[Level, int]) -> str:
+    """What is done with the evaluations of a sampling, so many at each level, for the user."""
+    total = sum(used.values())
+    if len(used) == 1:
+        return f"steps {WORDS[next(iter(used))]}"
+    parts = (f"{count} {WORDS[level]}" for level, count in sorted(used.items()))
+    return f"of {total} steps {', '.join(parts)}" if total else ""
 
 
 @dataclass(frozen=True)
