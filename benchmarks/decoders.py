@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 GB = 2**30
@@ -81,32 +82,38 @@ DECODERS = {  # name -> what makes it, channels (and frames) of its latent, pixe
 }
 
 
-def tiling(name: str, side: int, room: float):
-    """The largest tiles in which the pack decodes a square picture within `room` GB, and how many.
+def planned(name: str, side: int, room: float):
+    """How the pack decodes a square picture within `room` GB, from small decodes as it plans."""
+    import torch
 
-    From a small decode, as the pack plans. (None, 1) where no tiles are needed.
-    """
+    from ComfyUI_DNO.nodes.host.picture.head import Head
     from ComfyUI_DNO.nodes.host.picture.plan import PROBES, Growth, Measured
 
     _, channels, scale = DECODERS[name]
     areas = [(pixels // scale) ** 2 for pixels in PROBES]
-    whole, by_block = (
-        Growth.through(areas, [round(GB * decoder_count(name, p, by)) for p in PROBES])
-        for by in (False, True)
+    counts = [{"by_blocks": False}, {"by_blocks": True}, {"by_blocks": True, "head": True}]
+    whole, by_block, by_head = (
+        Growth.through(areas, [round(GB * decoder_count(name, p, **which)) for p in PROBES])
+        for which in counts
     )
-    measured = Measured(frozenset([name]), whole, by_block, scale)
-    way = measured.within((1, *channels, side // scale, side // scale), room * GB)[0]
-    return way.tiles, way.count
+    head = Head(torch.nn.Identity())  # of the network that is made when it is counted
+    features = 4.0 * 512  # bytes, about: of the widest, in fp32
+    measured = Measured(frozenset([name]), whole, by_block, scale, head, by_head, features)
+    return measured.within((1, *channels, side // scale, side // scale), room * GB)[0]
 
 
-def decoder_count(name: str, side: int, by_blocks: bool, dtype=None, tiles=None) -> float:
+def decoder_count(
+    name: str, side: int, by_blocks: bool, dtype=None, way=None, head: bool = False
+) -> float:
     """GB at the peak of one decoding of a square picture and its backward, weights not counted.
 
-    tiles: of the pack's, in which it is decoded.
+    way: of the pack's, in tiles. head: only what is done for the whole before tiles.
     """
     import torch
     from counted import Counted, no_contents
 
+    from ComfyUI_DNO.dno.autograd.blocks import by_block
+    from ComfyUI_DNO.nodes.host.picture.head import possible_heads
     from ComfyUI_DNO.nodes.host.picture.plan import PROBES
     from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
 
@@ -119,11 +126,15 @@ def decoder_count(name: str, side: int, by_blocks: bool, dtype=None, tiles=None)
             shape = (1, *channels, pixels // scale, pixels // scale)
             return torch.empty(shape, dtype=dtype or torch.bfloat16)
 
-        z, blocks = latent(side), nullcontext()
+        z, found = latent(side), frozenset()
         if by_blocks:
-            blocks = _blocks(network, latent(PROBES[-1]))  # where the pack finds them
-        with single_frame(network), blocks, Counted([*network.parameters(), z]) as counted:
-            _pull(network, z, tiles)
+            found = _blocks(network, latent(PROBES[-1]))  # where the pack finds them
+        with single_frame(network), by_block(found):
+            first = None
+            if head or (way and way.head):
+                first = possible_heads(network, network.decode, latent(PROBES[0]), found)[0]
+            with Counted([*network.parameters(), z]) as counted:
+                _pull(network, z, way and way.tiles, first, head)
     gc.collect()
     return counted.peak / GB
 
@@ -141,7 +152,8 @@ def default_dtype(dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _pull(network, z, tiles) -> None:
+def _pull(network, z, tiles, first, alone: bool) -> None:
+    """Decode `z` and pull it, in tiles or not; of a `first` head, or it alone."""
     import torch
 
     def decode(part):
@@ -149,15 +161,20 @@ def _pull(network, z, tiles) -> None:
 
     with torch.enable_grad():
         leaf = z.clone().requires_grad_()
-        picture = tiles(decode, leaf) if tiles else decode(leaf)
-        torch.autograd.grad(picture.sum(), leaf)
+        if alone:
+            made = first.features(decode, leaf)
+        elif tiles and first:
+            rest, head = partial(first.rest, decode, like=z), partial(first.features, decode)
+            made = tiles.finer(first.ratio)(rest, leaf, head)
+        else:
+            made = tiles(decode, leaf) if tiles else decode(leaf)
+        torch.autograd.grad(made.sum(), leaf)
 
 
 def _blocks(network, probe):
     import torch
 
     from ComfyUI_DNO.dno.autograd import profile, saved
-    from ComfyUI_DNO.dno.autograd.blocks import by_block
     from ComfyUI_DNO.nodes.host.picture.repeatable import single_frame
 
     resident = frozenset(saved.address(weight) for weight in network.parameters())
@@ -167,4 +184,4 @@ def _blocks(network, probe):
 
     apart = patch.object(profile, "address", saved.address)
     with torch.enable_grad(), single_frame(network), apart:
-        return by_block(profile.profile(network, run, resident).blocks())
+        return profile.profile(network, run, resident).blocks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from decoders import decoder_count, tiling
+from decoders import decoder_count, planned
 from memory import RESERVE, SMALL_CARD, row
 
 LEAST, EIGHT_BIT = -4, -1  # columns of a network's row
@@ -46,11 +46,12 @@ def in_tiles(name: str, side: int, free: float) -> tuple[float, str]:
     """GB that a decoder takes where `free` are, by blocks or in the tiles that the pack chooses."""
     from ComfyUI_DNO.nodes.host.sampling.aligner import DECODING_SHARE
 
-    tiles, count = tiling(name, side, free * DECODING_SHARE)
-    taken = decoder_count(name, side, by_blocks=True, tiles=tiles)
-    if not tiles:
+    way = planned(name, side, free * DECODING_SHARE)
+    taken = decoder_count(name, side, by_blocks=True, way=way)
+    if not way.tiles:
         return taken, "none"
-    return taken, f"{count} of {tiles.width * tiles.scale} x {tiles.height * tiles.scale}"
+    width, height = (way.tiles.scale * side for side in (way.tiles.width, way.tiles.height))
+    return taken, f"{way.count} of {width} x {height}"
 
 
 def target_row(target: Target, network: list[float]) -> str:

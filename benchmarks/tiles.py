@@ -39,27 +39,27 @@ def random_vae():
     return comfy.sd.VAE(sd={name: values(name, weight) for name, weight in made.items()})
 
 
-def tilings(decoder):
-    """Tiles of a picture of SIDE: the largest, and as many as LARGE is decoded in on a card."""
-    from decoders import tiling
+def in_tiles(decoder):
+    """Ways to decode SIDE in tiles: the largest, and as many as LARGE takes on a small card."""
+    from decoders import planned
     from memory import RESERVE, SMALL_CARD
 
     from ComfyUI_DNO.nodes.host.sampling.aligner import DECODING_SHARE
 
-    _, count = tiling("SD1.5, SDXL", LARGE, (SMALL_CARD - RESERVE) * DECODING_SHARE)
+    count = planned("SD1.5, SDXL", LARGE, (SMALL_CARD - RESERVE) * DECODING_SHARE).count
     ways = decoder._measured().ways((1, 1, SIDE // 8, SIDE // 8))
     tiled = [way for way in ways if not way.exact]
-    return tiled[0].tiles, next(way.tiles for way in tiled if way.count >= count)
+    return tiled[0], next(way for way in tiled if way.count >= count)
 
 
-def pulled(decoder, latent, reward, tiles=None):
-    """The gradient of a picture's reward by the latent, decoded by blocks or in tiles."""
+def pulled(decoder, latent, reward, way=None):
+    """The gradient of a picture's reward by the latent, decoded by blocks or as is said."""
     import torch
 
     from ComfyUI_DNO.nodes.host.picture.plan import Way
 
-    blocks = decoder._measured().blocks
-    decoder._ways, decoder._shape = [Way(1, blocks, tiles, exact=not tiles)], latent.shape
+    decoder._ways = [way or Way(1, decoder._measured().blocks)]
+    decoder._shape = latent.shape
     leaf = latent.clone().requires_grad_()
     return torch.autograd.grad(reward(decoder(leaf)).sum(), leaf)[0]
 
@@ -79,12 +79,11 @@ def rows(name: str, vae) -> tuple[list[str], int]:
         for reward in REWARDS:
             score = getattr(rewards, reward)()
             whole = pulled(decoder, latent, score)
-            for tiles in tilings(decoder):
-                close = pulled(decoder, latent, score, tiles)
+            for way in in_tiles(decoder):
+                close = pulled(decoder, latent, score, way)
                 cosine = torch.cosine_similarity(whole.flatten(), close.flatten(), dim=0).item()
-                size = f"{tiles.width * tiles.scale} x {tiles.height * tiles.scale}"
-                count = sum(1 for _ in tiles.spans(latent))
-                words = f"{count} of {size}"
+                sides = (way.tiles.scale * side for side in (way.tiles.width, way.tiles.height))
+                words = f"{way.count} of {' x '.join(map(str, sides))}"
                 found.append(f"| {name} | {SIDE} px | {words} | {reward} | {cosine:.4f} |")
                 print(found[-1], flush=True)
                 below += cosine < CLOSE

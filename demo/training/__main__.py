@@ -20,12 +20,14 @@ from ..scene_judge import WEIGHTS as SCENE_JUDGE_WEIGHTS
 from ..weights import WEIGHTS, Weights, read_weights, write_weights
 from . import classifier, contrastive, diffusion, quality, scene_judge, vae, views
 from .captions import Captions, tokenizer
-from .latents import Captioned, encode
+from .latents import Captioned, Mixed, encode
 from .pictures import Studio, load_icons
 from .progress import load_part
 from .scene_latents import SceneLatents
 from .stage import Stage
 
+PLAIN = 0.6
+"""Plain pictures in a batch of the second stage: less, and the network forgets their details."""
 STAGES = ("classifier", "vae", "diffusion", "scenes", "judge", "store", "clip", "quality")
 
 
@@ -93,7 +95,9 @@ def train_on_scenes(
         start, known = load_part(directory / diffusion.SESSION, "average"), plain.identifiers
     start = diffusion.with_words(start, known, captions)
     encoder = vae.stored(directory).encoder
-    data = SceneLatents(stage, encoder, directory / "scenes", arguments.scene_pieces)
+    pictures = encode(stage.studio, encoder, directory / "latents.pt", arguments.pictures)
+    rich = SceneLatents(stage, encoder, directory / "scenes", arguments.scene_pieces)
+    data = Mixed(Captioned(pictures, captions), rich, PLAIN)
     path = directory / diffusion.SCENE_SESSION
     diffusion.train(data, captions, path, arguments.scene_minutes, start)
 

@@ -1,7 +1,6 @@
 """Train the denoiser by rectified flow (Liu et al. 2022; Esser et al. 2024, SD3)."""
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from ..clip import WORD_WIDTH, Tokens
 from ..mmdit import Denoiser
 from .captions import Captions
+from .latents import Data
 from .optimizers import MuonAndAdam, exponential_average
 from .precision import autocast
 from .progress import Session, load_part
@@ -38,18 +38,6 @@ def loss_of(
     with autocast():
         velocity = network(level * noise + (1 - level) * latent, sigma, tokens)
     return (velocity.float() - (noise - latent)).square().mean()
-
-
-class Data(Protocol):
-    """What the denoiser is trained on."""
-
-    def batch(self, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
-        """Latents (count, 16, 16, 16), and a sentence for each."""
-        ...
-
-    def held_out(self, count: int) -> list[tuple[Tensor, list[str]]]:
-        """Batches of that size which no step sees, the same ones each time."""
-        ...
 
 
 class Trainer:

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,18 @@ from .precision import autocast
 HELD_OUT = 240
 _BATCH = 16
 _SEED = 3
+
+
+class Data(Protocol):
+    """What the denoiser is trained on."""
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """Latents (count, 16, 16, 16), and a sentence for each."""
+        ...
+
+    def held_out(self, count: int) -> list[tuple[Tensor, list[str]]]:
+        """Batches of that size which no step sees, the same ones each time."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,24 @@ class Captioned:
             sentences = self._captions.sentences(self._data.labels[part], generator)
             batches.append((self._data.latents[part].float(), sentences))
         return batches
+
+
+class Mixed:
+    """Of every batch a share from one set of pictures, the rest from another."""
+
+    def __init__(self, first: Data, second: Data, share: float) -> None:
+        self._first, self._second, self._share = first, second, share
+
+    def batch(self, step: int, count: int, generator: torch.Generator) -> tuple[Tensor, list[str]]:
+        """Random latents, and a sentence for each."""
+        some = round(self._share * count)
+        latents, sentences = self._first.batch(step, some, generator)
+        others, more = self._second.batch(step, count - some, generator)
+        return torch.cat([latents, others]), sentences + more
+
+    def held_out(self, count: int) -> list[tuple[Tensor, list[str]]]:
+        """Batches of either that no step sees."""
+        return self._first.held_out(count) + self._second.held_out(count)
 
 
 def encode(studio: Studio, encoder: Encoder, path: Path, count: int) -> LatentSet:

@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 
 import comfy.model_management as management
 import torch
@@ -44,7 +45,8 @@ class Decoder:
         self._again = again
         self._scale, self._shift = _output_map(vae.process_output)
         half = vae.vae_dtype == torch.float16
-        self._decode = scaled(self._plain) if half else self._plain
+        self._kept = scaled if half else lambda call: call  # its gradient does not vanish
+        self._decode = self._kept(self._plain)
         self._recomputers: dict[nn.Module, Recomputer] = {}
         self._ways: list[Way] = []
         self._shape: torch.Size | None = None  # of the latents that the ways are for
@@ -139,12 +141,21 @@ class Decoder:
         return f"{how}{self._small}".strip()
 
     def _by(self, way: Way, latent: Tensor) -> Tensor:
-        def decode(part: Tensor) -> Tensor:
-            offload_streams_wait(part.device)
-            with recomputed(way.blocks, self.vae.device, self._recomputers, self._again):
-                return self._decode(part)
+        def by_block(call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            def run(part: Tensor) -> Tensor:
+                offload_streams_wait(part.device)
+                with recomputed(way.blocks, self.vae.device, self._recomputers, self._again):
+                    return call(part)
 
-        return way.tiles(decode, latent) if way.tiles else decode(latent)
+            return run
+
+        if not way.tiles:
+            return by_block(self._decode)(latent)
+        if not way.head:
+            return way.tiles(by_block(self._decode), latent)
+        first = self._kept(partial(way.head.features, self._plain))
+        rest = self._kept(partial(way.head.rest, self._plain, like=latent.detach()))
+        return way.tiles.finer(way.head.ratio)(by_block(rest), latent, by_block(first))
 
 
 def _single(tensor: Tensor) -> Tensor:

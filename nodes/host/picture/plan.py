@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import comfy.model_management as management
@@ -19,6 +20,7 @@ from ....dno.autograd.profile import Live, profile
 from ....dno.autograd.saved import Again
 from ..ordinary import ordinary_modules
 from ..sampling.weights import Weights
+from .head import Head, find_head
 from .repeatable import recomputed
 from .tiles import Tiles, split
 
@@ -33,6 +35,7 @@ class Way:
     """One way to decode: bytes that it takes with its backward; recomputed blocks or none; tiles.
 
     exact: whether picture and gradient are those of the whole.
+    head:  what is done for the whole before it is decoded in tiles.
     """
 
     bytes: int
@@ -40,6 +43,7 @@ class Way:
     tiles: Tiles | None = None
     count: int = 1
     exact: bool = True
+    head: Head | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,19 @@ class Growth:
 
 @dataclass(frozen=True)
 class Measured:
-    """What decoding one image takes, whole and with `blocks` recomputed. scale: pixels a number."""
+    """What decoding one image takes, whole and with `blocks` recomputed. scale: pixels a number.
+
+    head, by_head: what tiles need not be made of, and what it takes by blocks; features: bytes
+    that it gives for one latent number.
+    """
 
     blocks: frozenset[nn.Module]
     whole: Growth
     by_block: Growth
     scale: int
+    head: Head | None = None
+    by_head: Growth | None = None
+    features: float = 0.0
 
     def ways(self, shape: Sequence[int]) -> list[Way]:
         """For latents (B,C,...,h,w), fastest first."""
@@ -78,7 +89,7 @@ class Measured:
         if images > 1:
             each = Tiles(height, width, 0, self.scale)
             ways.append(Way(self.by_block(area), self.blocks, each, images))
-        return ways + [self._tiled(images, *tile) for tile in self._tiles(height, width)]
+        return ways + [self._tiled(images, area, *tile) for tile in self._tiles(height, width)]
 
     def within(self, shape: Sequence[int], room: float) -> list[Way]:
         """The fastest of these ways that takes `room` bytes at most, and those after it.
@@ -91,9 +102,12 @@ class Measured:
         fitting = [i for i, each in enumerate(rooms) if ways[i].bytes <= each]
         return ways[fitting[0] if fitting else -1 :]
 
-    def _tiled(self, images: int, tile: Tiles, count: int) -> Way:
+    def _tiled(self, images: int, area: int, tile: Tiles, count: int) -> Way:
         size = self.by_block(tile.height * tile.width)
-        return Way(size, self.blocks, tile, images * count, exact=False)
+        if not (self.by_head and self.by_head(area) <= size):
+            return Way(size, self.blocks, tile, images * count, exact=False)
+        size += 2 * int(images * area * self.features)  # they wait, with their gradient
+        return Way(size, self.blocks, tile, images * count, exact=False, head=self.head)
 
     def _tiles(self, height: int, width: int) -> list[tuple[Tiles, int]]:
         tilings: list[tuple[Tiles, int]] = []
@@ -150,7 +164,14 @@ def _measure(vae, decode, resident: frozenset[int], again: Again | None) -> Meas
     areas = [side * side for side in sides]
     if not blocks or by_block[-1] >= whole[-1]:
         blocks, by_block = frozenset(), whole
-    return Measured(blocks, Growth.through(areas, whole), Growth.through(areas, by_block), scale)
+    sizes = Growth.through(areas, whole), Growth.through(areas, by_block)
+    head = find_head(network, decode, probes[0].detach(), blocks)
+    if head is None:
+        return Measured(blocks, *sizes, scale)
+    with recomputed(blocks, vae.device, {}, again):
+        by_head = [_peak(partial(head.features, decode), probe) for probe in probes]
+        features = head.features(decode, largest.detach()).nbytes / areas[-1]
+    return Measured(blocks, *sizes, scale, head, Growth.through(areas, by_head), features)
 
 
 def _latent(vae, side: int) -> Tensor:

@@ -25,7 +25,8 @@ Decode = Callable[[Tensor], Tensor]
 class Tiles:
     """Tiles of height x width latent numbers that overlap by `overlap`; pixels `scale` times that.
 
-    Callable on a decoder, from latents (B,C,...,h,w) to (B,3,H,W), and latents.
+    Callable on a decoder, from latents (B,C,...,h,w) to (B,3,H,W), and latents. With `before` it is
+    tiles of what that makes of latents as a whole, (B,F,...,h,w), that are decoded.
     """
 
     height: int
@@ -33,8 +34,13 @@ class Tiles:
     overlap: int
     scale: int
 
-    def __call__(self, decode: Decode, latent: Tensor) -> Tensor:
-        return _Tiled.apply(self, decode, latent)
+    def __call__(self, decode: Decode, latent: Tensor, before: Decode | None = None) -> Tensor:
+        return _Tiled.apply(self, decode, before, latent)
+
+    def finer(self, ratio: int) -> Tiles:
+        """The same tiles of what has `ratio` numbers a side to one latent number."""
+        sides = (ratio * side for side in (self.height, self.width, self.overlap))
+        return Tiles(*sides, self.scale // ratio)
 
     def spans(self, latent: Tensor) -> Iterator[tuple[slice, slice, slice]]:
         """Image, rows and columns of each tile."""
@@ -85,34 +91,42 @@ def _shape(tiles: Tiles, latent: Tensor, part: Tensor) -> tuple[int, ...]:
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, tiles: Tiles, decode: Decode, latent: Tensor) -> Tensor:
+    def forward(ctx, tiles: Tiles, decode: Decode, before: Decode | None, latent: Tensor) -> Tensor:
+        given = torch.cat([before(one) for one in latent.split(1)]) if before else latent
         picture = weights = None
-        for span in tiles.spans(latent):
-            part = decode(latent[span[0], ..., span[1], span[2]])
+        for span in tiles.spans(given):
+            part = decode(given[span[0], ..., span[1], span[2]])
             if picture is None or weights is None:
-                picture = part.new_zeros(_shape(tiles, latent, part))
-                weights = part.new_zeros((len(latent), 1, *picture.shape[-2:]))
+                picture = part.new_zeros(_shape(tiles, given, part))
+                weights = part.new_zeros((len(given), 1, *picture.shape[-2:]))
             mask, at = tiles.mask(part, tiles.scale), tiles.pixels(span)
             picture[at] += part * mask
             weights[at] += mask
         assert picture is not None and weights is not None
-        ctx.tiles, ctx.decode = tiles, decode
-        ctx.save_for_backward(latent)
+        ctx.tiles, ctx.decode, ctx.before = tiles, decode, before
+        ctx.save_for_backward(latent, given)
         return picture / weights
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[None, None, Tensor]:
-        (latent,) = ctx.saved_tensors
-        pulled, weights = torch.zeros_like(latent), torch.zeros_like(latent[:, :1])
-        for span in ctx.tiles.spans(latent):
+    def backward(ctx, gradient: Tensor) -> tuple[None, None, None, Tensor]:
+        latent, given = ctx.saved_tensors
+        pulled, weights = torch.zeros_like(given), torch.zeros_like(given[:, :1])
+        for span in ctx.tiles.spans(given):
             at = (span[0], ..., span[1], span[2])
-            leaf = latent[at].detach().clone().requires_grad_()
-            with torch.enable_grad():
-                part = ctx.decode(leaf)
-            (own,) = torch.autograd.grad(part, leaf, gradient[ctx.tiles.pixels(span)])
+            own = _pulled(ctx.decode, given[at], gradient[ctx.tiles.pixels(span)])
             mask = ctx.tiles.mask(own, scale=1)
             pulled[at] += own * mask
             weights[at] += mask
-            del part
-        return None, None, pulled / weights
+        pulled /= weights
+        if ctx.before:
+            pairs = zip(latent.split(1), pulled.split(1), strict=True)
+            pulled = torch.cat([_pulled(ctx.before, *pair) for pair in pairs])
+        return None, None, None, pulled
+
+
+def _pulled(call: Decode, given: Tensor, gradient: Tensor) -> Tensor:
+    leaf = given.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        made = call(leaf)
+    return torch.autograd.grad(made, leaf, gradient)[0]
