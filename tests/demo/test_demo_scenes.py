@@ -24,6 +24,7 @@ from demo.scenery import (
 from demo.training import scene_latents
 from demo.training.captions import STRANGE, Captions
 from demo.training.diffusion import with_words
+from demo.training.latents import Mixed
 from demo.training.pictures import SIZE, Studio
 from demo.training.progress import Session
 from demo.training.scene_captions import LONGEST, Row, relation, scene_sentences
@@ -276,6 +277,27 @@ def test_a_larger_vocabulary_leaves_old_prompts_alone(captions):
     meadow = captions.tokens(["meadow"]).rows[0, 1]
     assert 0 < table[meadow].norm() < 0.2 * table[rows[0]].norm()  # about as an unknown word
     assert set(weights.identifiers.tolist()) <= set(captions.identifiers.tolist())
+
+
+class Numbered:
+    """Pictures that all hold one number, with that number for a sentence."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def batch(self, step, count, generator):
+        return torch.full((count, 16, 16, 16), float(self.number)), [str(self.number)] * count
+
+    def held_out(self, count):
+        return [self.batch(0, count, None)]
+
+
+def test_a_share_of_every_batch_is_plain():
+    mixed = Mixed(Numbered(1), Numbered(2), 0.6)
+    latents, sentences = mixed.batch(0, 10, seeded())
+    assert sentences == ["1"] * 6 + ["2"] * 4
+    assert latents[:, 0, 0, 0].tolist() == [float(sentence) for sentence in sentences]
+    assert [said for _, said in mixed.held_out(2)] == [["1", "1"], ["2", "2"]]
 
 
 def test_a_step_sees_the_same_pictures_after_an_interruption(stage, tmp_path, monkeypatch):

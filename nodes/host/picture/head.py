@@ -77,9 +77,10 @@ def find_head(
 
     latent: a small one, to try. blocks: modules that are recomputed as a whole, not left inside.
     """
+    whole = decode(latent)
     for head in possible_heads(network, decode, latent, blocks)[:TRIES]:
         again = head.rest(decode, head.features(decode, latent), latent)
-        if torch.allclose(again, decode(latent), rtol=1e-3, atol=1e-3):
+        if torch.allclose(again, whole, rtol=1e-3, atol=1e-3):
             return head
     return None
 
